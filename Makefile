@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv first; what is there already is not installed again.
+PYTHON ?= python3
+# A CPU build of torch and torchvision (some 5 GB less): make install TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+BIN := .venv/bin
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install classify test test-slow check bench clean
+
+help:  ## what the targets do
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: .venv/installed  ## the library, editable, with the tools of its tests, into .venv
+
+.venv/installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "hf_fashion needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make install PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX))
+	@echo "installing hf_fashion and what it needs (several GB with the CUDA build of torch; see README) ..."
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+classify: install  ## fine-tune a classifier on the sample photos: 3 minutes on 2 cores, no Hub
+	$(BIN)/accelerate launch --quiet recipes/classify.py
+
+test: install  ## the tests, without the slow ones
+	$(BIN)/python -m pytest
+
+test-slow: install  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+check: install  ## format, lint, types, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/typos
+
+bench: install  ## the benchmarks; each prints its table
+	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+clean:  ## remove .venv and caches; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

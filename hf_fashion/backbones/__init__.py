@@ -1,0 +1,13 @@
+"""Checkpoints become classifiers: a head that fits the labels, parts that do not learn, and how a picture is shown.
+
+    model, processor = load_classifier("microsoft/swin-tiny-patch4-window7-224", ["dress", "shirt"], freeze="stages:2")
+
+What comes back are plain `transformers` objects: what they save loads with `pipeline("image-classification")` alone.
+"""
+
+from hf_fashion.backbones.freezing import freeze, frozen_modules
+from hf_fashion.backbones.loading import load_classifier
+from hf_fashion.backbones.preprocessing import InputSpec, input_spec
+from hf_fashion.backbones.sources import describe
+
+__all__ = ["InputSpec", "describe", "freeze", "frozen_modules", "input_spec", "load_classifier"]

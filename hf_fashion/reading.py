@@ -1,0 +1,385 @@
+"""Opens what a user calls a dataset: a Dataset in hand, `sample`, a folder, a file, or a dataset on the Hub."""
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
+from datasets.exceptions import DatasetNotFoundError, DatasetsError
+from huggingface_hub import HfApi, metadata_load
+from huggingface_hub.errors import (
+    GatedRepoError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from hf_fashion import folders, tables
+from hf_fashion.errors import InputError
+from hf_fashion.report import Report, cell
+from hf_fashion.splits import split_name
+
+SAMPLE = Path(__file__).parent / "samples"
+KINDS = "a folder, a .csv, .tsv, .jsonl or .parquet file, a Hub id like org/name, or sample"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_FILES = (*tables.SUFFIXES, ".parquet")
+_TIMEOUT = 10.0  # seconds for the first question to the Hub; load_dataset alone tries for half a minute
+_FAULTS = (DatasetsError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError)  # of a broken dataset
+
+
+class Part(NamedTuple):
+    """The rows of one split as its source has them.
+
+    Args:
+        rows: All columns of the source.
+        where: How each row is named in a finding; None for "split:number".
+        folder: What paths in a column of text are relative to; None when text cannot be a path.
+    """
+
+    rows: Dataset
+    where: Sequence[str] | None = None
+    folder: Path | None = None
+
+
+class Opened(NamedTuple):
+    """A source as its library reads it.
+
+    Args:
+        kind: What it is, for people.
+        parts: Name of each split, as the source says it -> its rows.
+        license: Licence id, "" when it is not said.
+        revision: Commit on the Hub.
+        root: The folder that paths are told relative to.
+    """
+
+    kind: str
+    parts: dict[str, Part]
+    license: str = ""
+    revision: str | None = None
+    root: Path | None = None
+
+
+def read(
+    source: Any, config: str | None, revision: str | None, image_columns: Sequence[str], report: Report
+) -> Opened:
+    """Opens a dataset.
+
+    Args:
+        source: See `hf_fashion.data.load`.
+        config: Name of a configuration of the dataset.
+        revision: Commit, branch or tag on the Hub.
+        image_columns: Names that a column of paths may have.
+        report: Is told of what cannot be used, and of what is worth knowing.
+
+    Raises:
+        InputError: It is not there, or nothing sensible can be read from it.
+    """
+    if isinstance(source, IterableDataset | IterableDatasetDict):
+        raise InputError(
+            "dataset",
+            expected="a Dataset or DatasetDict",
+            found="a streaming dataset",
+            fix="load it without streaming",
+        )
+    on_hub = isinstance(source, str) and source != "sample" and not _exists(source)
+    if revision is not None and not on_hub:
+        raise InputError(
+            f"revision {revision}", expected="a dataset on the Hub", found=f"{source}", fix="leave the revision out"
+        )
+    if isinstance(source, Dataset | DatasetDict):
+        opened = _in_hand("dataset in hand", source)
+    elif not isinstance(source, str | Path):
+        raise InputError("dataset", expected=f"a Dataset, {KINDS}", found=f"a {type(source).__name__}", fix="give one")
+    elif source == "sample":
+        return _configured(SAMPLE, config, report)._replace(kind="sample")
+    elif on_hub:
+        return _hub(str(source), config, revision, report)
+    else:
+        path = Path(source).expanduser()
+        if not path.exists():
+            raise _nothing_there(str(source))
+        if path.is_dir():
+            opened = _folder(path, config, image_columns, report)
+        else:
+            opened = _file(path, image_columns, report)
+    if config is not None and opened.kind != "dataset folder":
+        raise InputError(
+            f"config {config}", expected="a source that has configs", found=opened.kind, fix="leave the config out"
+        )
+    return opened
+
+
+def _exists(source: str) -> bool:
+    try:
+        return Path(source).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):  # too long for a file name, no such user, a null byte
+        return False
+
+
+def _in_hand(kind: str, source: Dataset | DatasetDict, license_: str = "") -> Opened:
+    splits = {"train": source} if isinstance(source, Dataset) else {str(name): rows for name, rows in source.items()}
+    said = next((text for rows in splits.values() if (text := _license(rows.info.license))), license_)
+    return Opened(kind, {name: Part(rows) for name, rows in splits.items()}, said)
+
+
+def _file(path: Path, image_columns: Sequence[str], report: Report) -> Opened:
+    suffix, license_ = path.suffix.lower(), _license(_readme(path.parent).get("license"))
+    if suffix == ".parquet":
+        # Datasets takes a path for a pattern: escaped, a file called `a[1].parquet` is found.
+        name = glob.escape(os.path.abspath(path))
+        rows = _attempt(f"file {path}", lambda: load_dataset("parquet", data_files=name, split="train"))
+        return Opened("parquet file", {"train": Part(rows, None, path.parent)}, license_, None, path.parent)
+    if suffix in tables.SUFFIXES:
+        rows, where = tables.read(path, image_columns, report)
+        parts = _by_split(Part(rows, where, path.parent), image_columns, report)
+        return Opened(f"{suffix[1:]} file", parts, license_, None, path.parent)
+    raise InputError(
+        f"file {path}",
+        expected=f"a file that ends in {', '.join(_FILES)}",
+        found=suffix or "no ending",
+        fix=f"give {KINDS}",
+    )
+
+
+def _by_split(part: Part, image_columns: Sequence[str], report: Report) -> dict[str, Part]:
+    """Parts a table by its column `split`, or by the split folder that every path starts with."""
+    rows, where = part.rows, part.where or []
+    if "split" in rows.column_names:
+        values = [str(value or "") for value in rows["split"]]
+        for value, row in zip(values, where, strict=True):
+            if split_name(value) is None:
+                report.add(
+                    "error",
+                    row,
+                    "split",
+                    expected="train, validation or test",
+                    found=repr(value),
+                    fix="mend the cell, or rename the column when it means something else",
+                )
+    else:
+        paths = [re.split(r"[/\\]", value) for value in _paths(rows, image_columns)]
+        values = [path[0] for path in paths]
+        if not paths or not all(len(path) > 1 and split_name(path[0]) for path in paths):
+            return {"train": part}
+        report.add("note", "dataset", "image", found="the first folder of each path is read as the split")
+    wanted: dict[str, list[int]] = {}
+    for number, value in enumerate(values):
+        if name := split_name(value):
+            wanted.setdefault(name, []).append(number)
+    return {
+        name: part._replace(rows=rows.select(numbers), where=[where[number] for number in numbers])
+        for name, numbers in wanted.items()
+    }
+
+
+def _paths(rows: Dataset, image_columns: Sequence[str]) -> list[str]:
+    """The column of paths of a table, as text; empty when it has none."""
+    column = next((name for name in image_columns if name in rows.column_names), None)
+    return [str(value or "") for value in rows[column]] if column else []
+
+
+def _folder(path: Path, config: str | None, image_columns: Sequence[str], report: Report) -> Opened:
+    names = {entry.name for entry in path.iterdir()}
+    license_ = _license(_readme(path).get("license"))
+    if "dataset_dict.json" in names or {"state.json", "dataset_info.json"} <= names:
+        return _in_hand("saved dataset", _attempt(f"folder {path}", lambda: load_from_disk(str(path))), license_)
+    if table := _table_in(path):
+        opened = _file(table, image_columns, report)
+        _tell_unlisted(path, opened.parts, image_columns, report)
+        return opened._replace(kind="folder with a table", root=path)
+    tabled = [name for name in sorted(names) if split_name(name) and _table_in(path / name)]
+    if tabled:
+        return _split_folders(path, sorted(names), tabled, image_columns, report)._replace(license=license_)
+    if _readme(path).get("configs") or any(_has_parquet(path / name) for name in ("", "data", config or "")):
+        return _configured(path, config, report)
+    parts = {name: Part(rows) for name, rows in folders.read(path, report).items()}
+    return Opened("class folders", parts, license_, None, path)
+
+
+def _has_parquet(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.suffix == ".parquet" for entry in folder.iterdir())
+
+
+def _table_in(folder: Path) -> Path | None:
+    return next((folder / name for name in ("metadata.csv", "metadata.jsonl") if (folder / name).is_file()), None)
+
+
+def _split_folders(
+    path: Path, names: list[str], tabled: list[str], image_columns: Sequence[str], report: Report
+) -> Opened:
+    """Reads `train/metadata.csv`, `test/metadata.csv`, ..."""
+    without = [name for name in names if name not in tabled and (path / name).is_dir() and not name.startswith(".")]
+    if without:
+        raise InputError(
+            f"folder {path}",
+            expected="split folders that all hold a metadata.csv or metadata.jsonl",
+            found=f"one in {', '.join(tabled)}, none in {', '.join(without)}",
+            fix="write one there, or move the folder away",
+        )
+    parts = {}
+    for name in tabled:
+        table = _table_in(path / name)
+        assert table is not None  # `tabled` holds the folders that have one
+        rows, where = tables.read(table, image_columns, report)
+        parts[name] = Part(rows, [f"{name}/{row}" for row in where], path / name)
+        _tell_unlisted(path / name, {name: parts[name]}, image_columns, report)
+    return Opened("folder with tables", parts, root=path)
+
+
+def _tell_unlisted(folder: Path, parts: dict[str, Part], image_columns: Sequence[str], report: Report) -> None:
+    """Warns of files in a folder that its table does not list."""
+    listed = {
+        os.path.normpath(value.replace("\\", "/"))
+        for part in parts.values()
+        for value in _paths(part.rows, image_columns)
+    }
+    extra = []
+    for place, inner, files in os.walk(folder):
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        for name in sorted(files):
+            relative = os.path.relpath(os.path.join(place, name), folder)
+            if not name.startswith((".", "metadata.", "README", "LICENSE")) and relative not in listed:
+                extra.append(relative)
+    if extra:
+        report.add(
+            "warning",
+            folder.name,
+            "image",
+            expected="a row of the table for each file",
+            found=f"{len(extra)} file(s) without a row, the first: {cell(extra[0])}",
+            fix="add rows, or remove the files",
+        )
+
+
+def _configured(path: Path, config: str | None, report: Report) -> Opened:
+    """Reads a folder as the Hub would: parquet files, and a README.md that may name configs and splits."""
+    loaded = _attempt(f"folder {path}", lambda: load_dataset(os.path.abspath(path), config))
+    _tell_image_folder(loaded, report)
+    return _in_hand("dataset folder", loaded, _license(_readme(path).get("license")))
+
+
+def _tell_image_folder(loaded: DatasetDict, report: Report) -> None:
+    if any(rows.info.builder_name == "imagefolder" for rows in loaded.values()):
+        report.add(
+            "warning",
+            "dataset",
+            "image",
+            expected="pictures embedded in parquet files",
+            found="loose files, read by ImageFolder: it leaves out files by their endings (.avif, .heic, none) unsaid",
+            fix="compare the number of rows with the number of files",
+        )
+
+
+def _hub(source: str, config: str | None, revision: str | None, report: Report) -> Opened:
+    """Loads a dataset from the Hub, or from the cache when offline mode is on; never runs code of a repository."""
+    if not _HUB_ID.fullmatch(source) or Path(source).suffix.lower() in _FILES:
+        raise _nothing_there(source)
+    license_, commit = "", revision
+    try:
+        info = HfApi().dataset_info(source, revision=revision, timeout=_TIMEOUT)
+        license_, commit = _license(info.card_data.license if info.card_data else None), info.sha
+    except OfflineModeIsEnabled:
+        pass  # the cache may hold it
+    except RevisionNotFoundError:
+        raise _not_loaded(source, f"no revision {revision!r}", "look up the commits of the dataset") from None
+    except GatedRepoError:
+        raise _gated(source) from None
+    except RepositoryNotFoundError:
+        raise _not_loaded(source, "no such dataset on the Hub, or it is private", _PRIVATE) from None
+    except Exception as error:  # the exceptions of the network belong to whichever client huggingface_hub uses
+        raise _not_loaded(source, f"the Hub cannot be asked: {_first_line(error)}", _OFFLINE) from error
+    try:
+        loaded = load_dataset(source, config, revision=commit)
+    except DatasetNotFoundError as error:
+        if "gated" in str(error):
+            raise _gated(source) from error
+        raise _not_loaded(source, _first_line(error), _PRIVATE) from error
+    except ConnectionError as error:
+        raise _not_loaded(source, f"no network, and no copy in the cache ({_first_line(error)})", _OFFLINE) from error
+    except _FAULTS as error:
+        raise _not_loaded(source, _first_line(error), "see https://huggingface.co/datasets/" + source) from error
+    _tell_image_folder(loaded, report)
+    return _in_hand("hub", loaded, license_)._replace(revision=commit or _commit(loaded))
+
+
+_PRIVATE = "check the id; for a private or gated dataset type `hf auth login` first"
+_OFFLINE = "give a local folder or file, or --dataset sample; with a network, unset HF_HUB_OFFLINE"
+
+
+def _gated(source: str) -> InputError:
+    return _not_loaded(
+        source,
+        "it is gated: its owner wants to be asked first",
+        f"accept the terms at https://huggingface.co/datasets/{source}, then type `hf auth login`",
+    )
+
+
+def _not_loaded(source: str, found: str, fix: str) -> InputError:
+    near = _near(source)
+    found += "; no folder of that name here either" + (f", but: {', '.join(near)}" if near else "")
+    return InputError(f"dataset {source}", expected="a dataset on the Hub or a local path", found=found, fix=fix)
+
+
+def _commit(loaded: DatasetDict) -> str | None:
+    """Reads the commit off the addresses of the files of a cached dataset."""
+    for rows in loaded.values():
+        for address in rows.info.download_checksums or {}:
+            if match := re.search(r"@([0-9a-f]{40})/", address):
+                return match[1]
+    return None
+
+
+def _nothing_there(source: str) -> InputError:
+    near = _near(source)
+    return InputError(
+        f"dataset {source}",
+        expected=KINDS,
+        found=f"no such file or folder; close to it: {', '.join(near)}" if near else "no such file or folder",
+        fix=f"type {near[0]}" if near else "check the path (it is read from the current folder)",
+    )
+
+
+def _near(source: str) -> list[str]:
+    """Names like the wanted one, in the folder where it was looked for."""
+    path = Path(source).expanduser()
+    try:
+        names = sorted(entry.name for entry in path.parent.iterdir())
+    except (OSError, ValueError):
+        return []
+    return [str(path.parent / name) for name in difflib.get_close_matches(path.name, names, 3)]
+
+
+def _readme(folder: Path) -> dict[str, Any]:
+    """The metadata at the head of a folder's README.md; empty when there is none that can be read."""
+    try:
+        return metadata_load(folder / "README.md") or {}
+    except Exception:  # the YAML parser's own errors; a README without a right head says nothing
+        return {}
+
+
+def _license(said: Any) -> str:
+    said = ", ".join(map(str, said)) if isinstance(said, list) else str(said or "").strip()
+    return "" if said.lower() in ("unknown", "none") else said
+
+
+def _attempt(what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except _FAULTS as error:
+        raise InputError(
+            what,
+            expected="a dataset that `datasets` can load",
+            found=_first_line(error),
+            fix="mend it, or give another",
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The line of an exception that says most: datasets puts the true reason into the cause."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).strip() or type(error).__name__).split("\n")[0]

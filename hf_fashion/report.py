@@ -1,0 +1,147 @@
+"""What was found while a dataset was read and checked: every finding at once, as a table."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from hf_fashion.errors import InputError
+
+Level = Literal["error", "warning", "note"]
+
+PICTURE = "a picture that can be read"  # the `expected` of every finding that `on_bad_image="drop"` may settle
+SHOWN = 20  # rows of a table that are printed; the rest is counted
+_CELL = 60  # characters
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was seen in a dataset.
+
+    Args:
+        level: An error stops the run, a warning is printed and recorded, a note is recorded.
+        where: The file, row, split or class.
+        column: The column it is about, "" for none.
+        expected: What would have been right.
+        found: What was there.
+        fix: What to do about it, "" for nothing.
+    """
+
+    level: Level
+    where: str
+    column: str
+    expected: str
+    found: str
+    fix: str
+
+
+@dataclass
+class Report:
+    """What is known about a dataset.
+
+    Args:
+        source: `source` (as given), `kind`, `config`, `revision`, `fingerprint`, `license`.
+        findings: Errors, warnings and notes, in the order in which they were seen.
+        left_out: Rows that the user chose to leave out, each with `where` and `reason`.
+        sizes: Rows of each split.
+    """
+
+    source: dict[str, Any]
+    findings: list[Finding] = field(default_factory=list)
+    left_out: list[dict[str, str]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    def add(
+        self, level: Level, where: str, column: str, *, expected: str = "", found: str = "", fix: str = ""
+    ) -> None:
+        """Adds a finding, unless just that was said before."""
+        finding = Finding(level, where, column, expected, found, fix)
+        if finding not in self._seen:
+            self._seen.add(finding)
+            self.findings.append(finding)
+
+    def __post_init__(self) -> None:
+        self._seen = set(self.findings)
+        self._left = {(row["where"], row["reason"]) for row in self.left_out}
+
+    def of(self, level: Level) -> list[Finding]:
+        """Gives the findings of one level."""
+        return [finding for finding in self.findings if finding.level == level]
+
+    def leave_out(self, where: str, reason: str) -> None:
+        """Records a row that is left out by the user's choice."""
+        if (where, reason) not in self._left:
+            self._left.add((where, reason))
+            self.left_out.append({"where": where, "reason": reason})
+
+    def leave_out_pictures(self) -> None:
+        """Turns the errors about unreadable pictures into warnings, and records each as left out."""
+        for position, finding in enumerate(self.findings):
+            if finding.level == "error" and finding.expected == PICTURE:
+                self.leave_out(finding.where, finding.found)
+                self.findings[position] = replace(finding, level="warning", fix="left out")
+        self._seen = set(self.findings)
+
+    def raise_on_errors(self) -> "Report":
+        """Stops when an error was found, with all errors in one message.
+
+        Returns:
+            The report itself, when it holds no error.
+
+        Raises:
+            InputError: With the table of errors.
+        """
+        errors = self.of("error")
+        if errors:
+            fixes = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
+            raise InputError(
+                f"dataset {self.source.get('source')}: {len(errors)} error{'s' * (len(errors) > 1)}",
+                expected="a dataset without errors",
+                found="\n" + table(errors),
+                fix="; ".join(fixes[:3]) or "mend the rows named above",
+            )
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Gives what a run's record keeps: the source, sizes, rows left out, and warnings and notes as sentences."""
+        told = [finding for finding in self.findings if finding.level != "error"]
+        notes = [
+            f"{f.level}: {f.where}" + f" ({f.column})" * bool(f.column) + f": {f.found}" + f"; {f.fix}" * bool(f.fix)
+            for f in told
+        ]
+        return {**self.source, "sizes": self.sizes, "left_out": self.left_out, "notes": notes}
+
+    def __str__(self) -> str:
+        source = self.source
+        rows = ", ".join(f"{split} {size}" for split, size in self.sizes.items())
+        head = f"dataset {source.get('source')} ({source.get('kind')}, licence {source.get('license')}): "
+        head += rows or "no rows"
+        if self.left_out:
+            head += f"; {len(self.left_out)} left out"
+        order = {"error": 0, "warning": 1}
+        told = sorted((f for f in self.findings if f.level in order), key=lambda finding: order[finding.level])
+        notes = [f"note: {cell(f.where)}: {cell(f.found, 200)}" for f in self.of("note")]
+        if len(notes) > SHOWN:
+            notes[SHOWN:] = [f"... and {len(notes) - SHOWN} more notes"]
+        return "\n".join([head, *([table(told)] if told else []), *notes])
+
+
+def table(findings: list[Finding]) -> str:
+    """Prints findings as a text table of at most `SHOWN` rows; what is cut is counted."""
+    head = ("level", "where", "column", "expected", "found", "to do")
+    rows = [
+        tuple(cell(text) for text in (f.level, f.where, f.column, f.expected, f.found)) + (f.fix,)
+        for f in findings[:SHOWN]
+    ]
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
+    lines = [
+        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in [head, *rows]
+    ]
+    if len(findings) > SHOWN:
+        lines.append(f"... and {len(findings) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def cell(text: str, width: int = _CELL) -> str:
+    """Makes text fit for one cell: printable characters only (file names may hold any), cut in the middle."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return text if len(text) <= width else f"{text[: width // 2 - 2]} … {text[-(width // 2 - 1) :]}"

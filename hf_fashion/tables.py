@@ -1,0 +1,257 @@
+"""CSV, TSV and JSON-lines files that list pictures: read exactly as they are written, or refused with the line.
+
+Every cell stays text (`01` is not 1, `NA` is not nothing). What cannot be told for certain (encoding, delimiter) is
+refused rather than guessed.
+"""
+
+import codecs
+import csv
+import io
+import json
+import re
+import unicodedata
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, List, Value
+
+from hf_fashion.errors import InputError
+from hf_fashion.report import PICTURE, Report, cell
+
+SUFFIXES = (".csv", ".tsv", ".jsonl")
+_DELIMITERS = (",", ";", "\t")
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_HIGH_PUNCTUATION = set("“”‘’‚„–—…«»€£¥©®™°·•²³½¼¾×¿¡§\xa0")
+Row = dict[str, Any]
+
+
+def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Dataset, list[str]]:
+    """Reads a table.
+
+    Args:
+        path: A .csv, .tsv or .jsonl file.
+        image_columns: Names that the column of pictures may have; the header must hold one of them.
+        report: Gets an error for each line that cannot be used; such lines are not in the result.
+
+    Returns:
+        The columns of the table as text (a column that holds lists or objects is a list of text), and the file name
+        and line of each row.
+
+    Raises:
+        InputError: The file as a whole cannot be read, or holds no row.
+    """
+    text = _text(path, report)
+    if path.suffix.lower() == ".jsonl":
+        names, rows = _json_lines(path, text, report)
+    else:
+        names, rows = _csv(path, text, image_columns, report)
+    if not rows:
+        raise InputError(
+            f"table {path}",
+            expected="a row for each picture",
+            found="a header and no rows" if names else "no rows",
+            fix="fill the table, or give another file",
+        )
+    nested = {name for name in names if any(isinstance(row.get(name), list | dict) for _, row in rows)}
+    columns: dict[str, list[Any]] = {
+        name: [[] if name in nested else _plain(row.get(name)) for _, row in rows] for name in names
+    }
+    features = {name: List(Value("string")) if name in nested else Value("string") for name in names}
+    return Dataset.from_dict(columns, features=Features(features)), [f"{path.name}:{line}" for line, _ in rows]
+
+
+def _plain(value: Any) -> str | None:
+    return value if value is None or isinstance(value, str) else str(value)
+
+
+def _text(path: Path, report: Report) -> str:
+    """Decodes a file: by its byte order mark, as UTF-8, or as Windows text where that can hardly be anything else."""
+    data = path.read_bytes()
+    encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "utf-8")
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        western = _western(data) if encoding == "utf-8" else None
+        if western is None:
+            raise InputError(
+                f"table {path}",
+                expected="text in UTF-8",
+                found=f"other bytes, first in line {line}",
+                fix="save the file as UTF-8 (spreadsheets: 'CSV UTF-8')",
+            ) from None
+        words = sorted({word for word in re.findall(r"\w+", western) if not word.isascii()})
+        report.add(
+            "warning",
+            path.name,
+            "",
+            expected="text in UTF-8",
+            found=f"Windows text (cp1252), read as: {', '.join(words[:5])}",
+            fix="check these words; save the file as UTF-8",
+        )
+        return western
+
+
+def _western(data: bytes) -> str | None:
+    """Decodes cp1252, unless the result looks like another alphabet read wrongly (`Ïëàòüå`): words that are mostly
+    accented letters, accented capitals inside words, or signs that no name holds."""
+    try:
+        text = data.decode("cp1252")
+    except UnicodeDecodeError:
+        return None
+    if "\0" in text or any(not (c.isascii() or c.isalpha() or c in _HIGH_PUNCTUATION) for c in text):
+        return None
+    for word in re.findall(r"[^\W\d_]+", text):
+        accented = [c for c in word if not c.isascii()]
+        if len(accented) * 2 > len(word) or any(c.isupper() for c in accented) and not word[:1].isupper():
+            return None
+    return text
+
+
+def _csv(
+    path: Path, text: str, image_columns: Sequence[str], report: Report
+) -> tuple[list[str], list[tuple[int, Row]]]:
+    """Parses a CSV file with the one delimiter under which its header names a column of pictures."""
+    readings = {}
+    for delimiter in _DELIMITERS:
+        header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+        if any(name.strip() in image_columns for name in header):
+            readings[delimiter] = [name.strip() for name in header]
+    if all(len(header) == 1 for header in readings.values()):
+        readings = dict(list(readings.items())[:1])  # one column only: no delimiter to tell
+    if len(readings) != 1:
+        first = text.split("\n", 1)[0]
+        raise InputError(
+            f"table {path}",
+            expected=f"a first line with column names, one of them {', '.join(image_columns)}",
+            found=cell(first, 200) or "an empty file",
+            fix="write such a line, or type --image_column NAME",
+        )
+    delimiter, names = next(iter(readings.items()))
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(
+            f"table {path}", expected="each column once", found=f"twice: {', '.join(twice)}", fix="rename one of them"
+        )
+    rows: list[tuple[int, Row]] = []
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    try:
+        next(reader)
+        line = reader.line_num + 1
+        for values in reader:
+            if len(values) == len(names):
+                rows.append((line, dict(zip(names, values, strict=True))))
+            elif values:
+                report.add(
+                    "error",
+                    f"{path.name}:{line}",
+                    "",
+                    expected=f"{len(names)} cells, as in the first line",
+                    found=f"{len(values)}",
+                    fix="mend the line (a cell that holds the delimiter needs quotes)",
+                )
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(
+            f"table {path}", expected="a CSV file", found=f"{error}, from line {line}", fix="mend the quotes"
+        ) from None
+    return names, rows
+
+
+def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[tuple[int, Row]]]:
+    rows, names = [], dict[str, None]()
+    # Not splitlines(): JSON text may hold U+2028 and other characters that it takes for ends of lines.
+    for line, content in enumerate(text.split("\n"), 1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+            if not isinstance(row, dict):
+                raise ValueError(f"a {type(row).__name__}")
+        except ValueError as error:
+            report.add(
+                "error",
+                f"{path.name}:{line}",
+                "",
+                expected='one JSON object, like {"file_name": "1.jpg", "label": "hat"}',
+                found=str(error),
+                fix="mend the line",
+            )
+            continue
+        rows.append((line, row))
+        names.update(dict.fromkeys(row))
+    return list(names), rows
+
+
+def resolve(values: Sequence[str | None], where: Sequence[str], folder: Path, report: Report) -> list[Path | None]:
+    """Finds the files that a column of paths names.
+
+    Args:
+        values: Paths relative to `folder`.
+        where: How each row is named in a finding.
+        folder: No path may lead out of it.
+        report: Gets an error for each path that is refused.
+
+    Returns:
+        For each row the path, or None with an error in the report.
+    """
+    folder = folder.resolve()
+    found: list[Path | None] = []
+    backslashes = 0
+    for value, row in zip(values, where, strict=True):
+        reason = _refusal(value)
+        path = None
+        if value and not reason:
+            path = folder / value
+            if "\\" in value and not path.exists() and (folder / value.replace("\\", "/")).exists():
+                path, backslashes = folder / value.replace("\\", "/"), backslashes + 1
+            reason = _missing(path, folder)
+        if reason:
+            expected, problem, fix = reason
+            report.add("error", row, "image", expected=expected, found=problem, fix=fix)
+            path = None
+        found.append(path)
+    if backslashes:
+        report.add("note", "dataset", "image", found=f"{backslashes} paths with \\ were read as with /")
+    return found
+
+
+Refusal = tuple[str, str, str]
+
+
+def _refusal(value: str | None) -> Refusal | None:
+    """Says why a path is refused by its text alone: expected, found, what to do."""
+    if value is None or not value.strip():
+        return PICTURE, "no path", "fill the cell, or remove the row"
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", value):
+        return "a path relative to the table", f"an address: {value}", "download the picture, and name the file"
+    parts = re.split(r"[/\\]", value)
+    if value.startswith(("/", "\\", "~")) or re.match(r"[A-Za-z]:[/\\]", value):
+        return "a path relative to the table", f"an absolute path: {value}", "make it relative to the table's folder"
+    if ".." in parts:
+        return "a path inside the table's folder", value, "move the picture into the folder"
+    return None
+
+
+def _missing(path: Path, folder: Path) -> Refusal | None:
+    """Says why a path is refused by what is on the disk."""
+    try:
+        real = path.resolve()
+        if not real.is_relative_to(folder):
+            return "a path inside the table's folder", f"a link to {real}", "copy the picture into the folder"
+        if real.is_file():
+            return None
+        if real.exists():
+            return PICTURE, f"a folder: {path.name}", "name a file"
+    except (OSError, ValueError) as error:
+        return PICTURE, f"{path.name}: {error}", "mend the path"
+    other = next(
+        (form for form in ("NFC", "NFD") if (path.parent / unicodedata.normalize(form, path.name)).exists()), ""
+    )
+    hint = f" (there is one whose accents are written in another way, {other})" if other else ""
+    return PICTURE, f"no such file: {path.relative_to(folder)}{hint}", "mend the path, or remove the row"

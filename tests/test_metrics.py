@@ -1,0 +1,117 @@
+"""Figures against hand-made truth and against scikit-learn, on the rows and on resampled rows."""
+
+import evaluate
+import numpy as np
+import pytest
+from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
+
+from hf_fashion import metric_modules, metrics
+
+LABELS = ["dress", "hat", "shoes"]
+
+
+def one_hot(predictions, classes=3):
+    return np.eye(classes)[predictions]
+
+
+def random_rows(n=200, classes=8, seed=0):
+    rng = np.random.default_rng(seed)
+    references = rng.integers(0, classes, n)
+    return (
+        rng.normal(size=(n, classes)) + 1.5 * np.eye(classes)[references],
+        references,
+        [f"c{i}" for i in range(classes)],
+    )
+
+
+def test_hand_made_truth():
+    # dress: 2 of 3 found, nothing else called dress; hat: its 1 found, but 1 dress called hat; shoes: never, never said
+    figures = metrics.classification(one_hot([0, 0, 1, 1]), np.array([0, 0, 0, 1]), LABELS)
+    assert figures["n"] == 4
+    assert figures["accuracy"] == figures["f1_micro"] == 0.75
+    assert (figures["precision/dress"], figures["recall/dress"]) == (1.0, pytest.approx(2 / 3))
+    assert (figures["precision/hat"], figures["recall/hat"]) == (0.5, 1.0)
+    assert figures["f1/dress"] == pytest.approx(0.8)
+    assert figures["f1_macro"] == pytest.approx((0.8 + 2 / 3) / 2)  # shoes occur nowhere, and so do not count
+    assert figures["n/shoes"] == 0
+    assert figures["confusion_matrix"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert "top_5_accuracy" not in figures
+
+
+def test_values_are_those_of_scikit_learn():
+    scores, references, labels = random_rows()
+    figures = metrics.classification(scores, references, labels, n_resamples=0)
+    predictions = scores.argmax(1)
+    macro = precision_recall_fscore_support(references, predictions, average="macro", zero_division=0)
+    assert figures["accuracy"] == accuracy_score(references, predictions)
+    assert [figures[f"{name}_macro"] for name in ("precision", "recall", "f1")] == list(macro[:3])
+    assert figures["top_5_accuracy"] == top_k_accuracy_score(references, scores, k=5)
+    assert not [name for name in figures if name.endswith("_low")]
+
+
+def test_intervals_are_percentiles_of_scikit_learn_on_resampled_rows():
+    scores, references, labels = random_rows(n=60)
+    figures = metrics.classification(scores, references, labels, n_resamples=50, seed=7)
+    rng = np.random.default_rng(7)
+    again = {"accuracy": [], "f1_macro": [], "recall/c3": [], "top_5_accuracy": []}
+    for _ in range(50):
+        rows = rng.integers(0, 60, 60)
+        drawn, truth = scores[rows], references[rows]
+        again["accuracy"].append(accuracy_score(truth, drawn.argmax(1)))
+        again["top_5_accuracy"].append(top_k_accuracy_score(truth, drawn, k=5, labels=range(8)))
+        kwargs = {"zero_division": 0}
+        again["f1_macro"].append(precision_recall_fscore_support(truth, drawn.argmax(1), average="macro", **kwargs)[2])
+        recall = precision_recall_fscore_support(truth, drawn.argmax(1), labels=range(8), **kwargs)[1]
+        again["recall/c3"].append(recall[3])
+    for name, values in again.items():
+        assert [figures[f"{name}_low"], figures[f"{name}_high"]] == pytest.approx(np.percentile(values, [2.5, 97.5]))
+
+
+def test_interval_covers_the_truth_about_as_often_as_it_says():
+    covered = 0
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        references = rng.integers(0, 3, 150)
+        predictions = np.where(rng.random(150) < 0.8, references, (references + 1) % 3)
+        figures = metrics.classification(one_hot(predictions), references, LABELS, n_resamples=200, seed=seed)
+        covered += figures["accuracy_low"] <= 0.8 <= figures["accuracy_high"]
+    assert 88 <= covered <= 100
+
+
+def test_the_module_loads_by_path_and_computes_the_same():
+    scores, references, labels = random_rows()
+    module = evaluate.load(metric_modules.path("fashion_classification"))
+    got = module.compute(predictions=scores, references=references, labels=labels, seed=3)
+    assert got == metrics.classification(scores.astype(np.float32), references, labels, seed=3)
+
+
+def test_a_metric_folder_in_the_working_directory_is_not_run(tmp_path, monkeypatch):
+    trap = tmp_path / "fashion_classification"
+    trap.mkdir()
+    (trap / "fashion_classification.py").write_text("raise SystemExit('the wrong module ran')")
+    monkeypatch.chdir(tmp_path)
+    assert evaluate.load(metric_modules.path("fashion_classification")).compute(
+        predictions=one_hot([0, 1]), references=[0, 1], labels=LABELS
+    )["accuracy"] == 1.0  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scores", "references", "labels", "reason"),
+    [
+        (one_hot([0, 1]), [0, 1], ["a", "b"], r"shape \(n, 2 classes\)"),
+        (one_hot([0, 1]), [0, 1, 2], LABELS, r"shape \(2,\)"),
+        (np.empty((0, 3)), [], LABELS, "no rows"),
+        (np.array([[0.0, np.nan, 1.0]]), [0], LABELS, "row 0"),
+        (one_hot([0, 1]), [0, 3], LABELS, "0 to 2"),
+        (one_hot([0, 1]), [0, -1], LABELS, "0 to 2"),
+        (one_hot([0, 1]), [0, 1], ["a", "a", "b"], "differ"),
+    ],
+)
+def test_refusals(scores, references, labels, reason):
+    with pytest.raises(ValueError, match=reason):
+        metrics.classification(scores, np.array(references, dtype=int), labels)
+
+
+def test_unknown_module_is_named_with_those_that_are_there():
+    with pytest.raises(ValueError, match="fashion_classification"):
+        metric_modules.path("accuracy")

@@ -1,0 +1,111 @@
+"""The folder that a run leaves: whole at every moment, readable again, never somebody else's."""
+
+import json
+from datetime import datetime
+
+import pytest
+from datasets import ClassLabel, Dataset, Features, Value
+from matplotlib.figure import Figure
+
+from hf_fashion import record
+from hf_fashion.errors import InputError
+
+RESULTS = {"n": 4, "accuracy": 0.75, "accuracy_low": 0.25, "accuracy_high": 1.0, "f1_macro": 0.7}
+
+
+class Saves:
+    def __init__(self, name):
+        self.name = name
+
+    def save_pretrained(self, folder):
+        (folder / self.name).write_text("{}")
+
+
+def start(folder, **changes):
+    given = {
+        "arguments": {"seed": 3}, "argv": ["--seed", "3"], "seed": 3, "dataset": {"source": "./a b"},
+        "base_model": {"id": None}, "device": "cpu",
+    }  # fmt: skip
+    return record.start(folder, "classify", **given | changes)
+
+
+def predictions():
+    label = ClassLabel(names=["dress", "hat"])
+    return Dataset.from_dict(
+        {"split": ["test"] * 2, "label": [0, 1], "prediction": [0, 0], "scores": [[0.9, 0.1], [0.6, 0.4]]},
+        features=Features(
+            {"split": Value("string"), "label": label, "prediction": label, "scores": [Value("float32")]}
+        ),
+    )
+
+
+def written(folder):
+    with start(folder) as run:
+        return record.write(
+            run, results={"validation": RESULTS | {"accuracy": 0.5}, "test": RESULTS}, predictions=predictions(),
+            plots={"bars": Figure()}, model=Saves("config.json"), processor=Saves("preprocessor_config.json"),
+            history=[{"epoch": 1.0, "loss": 2.0}], labels=["dress", "hat"],
+        )  # fmt: skip
+
+
+def test_all_parts_are_there_and_read_back(tmp_path):
+    written(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {
+        "run.json", "eval_results.json", "predictions.parquet", "plots", "config.json", "preprocessor_config.json",
+    }  # fmt: skip
+    run = record.read(tmp_path / "run")
+    assert run.info["status"] == "finished"
+    assert run.info["command"] == "accelerate launch recipes/classify.py --seed 3"
+    assert set(record.VERSIONS_OF) == set(run.info["versions"])
+    assert (run.info["labels"], run.info["history"]) == (["dress", "hat"], [{"epoch": 1.0, "loss": 2.0}])
+    assert run.results["accuracy"] == 0.75 and run.results["split"] == "test"
+    assert run.results["validation"]["accuracy"] == 0.5
+    assert run.predictions.features["label"].names == ["dress", "hat"]
+    assert (tmp_path / "run" / "plots" / "bars.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_status_says_how_it_ended(tmp_path):
+    with start(tmp_path / "a") as run:
+        assert json.loads((tmp_path / "a" / "run.json").read_text())["status"] == "running"
+    for name, error, status in (("b", ValueError("no\nmore"), "failed"), ("c", KeyboardInterrupt(), "interrupted")):
+        with pytest.raises(type(error)), start(tmp_path / name):
+            raise error
+        assert record.read(tmp_path / name).info["status"] == status
+    assert run.info["status"] == "finished" and run.info["wall_seconds"] >= 0
+    assert record.read(tmp_path / "b").info["error"] == "ValueError: no"
+
+
+def test_a_process_that_does_not_write_writes_nothing(tmp_path):
+    with start(tmp_path / "run", writes=False) as run:
+        run.note(more=1)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_number_that_is_not_finite_is_never_written(tmp_path):
+    with pytest.raises(ValueError), start(tmp_path / "run") as run:
+        record.write(run, results={"test": {"accuracy": float("nan")}}, predictions=predictions(), plots={})
+    assert not (tmp_path / "run" / "eval_results.json").exists()
+
+
+def test_new_folder_counts_on(tmp_path):
+    day = f"{datetime.now():%Y-%m-%d}"
+    assert record.new_folder("classify", tmp_path) == str(tmp_path / f"classify-{day}-1")
+    (tmp_path / f"classify-{day}-1").symlink_to("nowhere")
+    assert record.new_folder("classify", tmp_path) == str(tmp_path / f"classify-{day}-2")
+
+
+def test_a_file_is_refused_as_folder(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="found:    a file"):
+        record.refuse_in_use(tmp_path / "file")
+
+
+def test_reading_what_is_no_run(tmp_path):
+    with pytest.raises(InputError, match="no run.json"):
+        record.read(tmp_path)
+
+
+def test_summary_has_value_interval_and_n(tmp_path):
+    text = record.summary(written(tmp_path / "run"))
+    assert text.splitlines()[0].split() == ["metric", "value", "95", "%", "interval", "n", "(test)"]
+    assert text.splitlines()[1].split() == ["accuracy", "0.750", "0.250", "to", "1.000", "4"]
