@@ -65,8 +65,8 @@ def render(run: record.Run, prose: str | Path | None = None, plots: str = "plots
         pipeline_tag=info["task"],
         tags=["hf_fashion", "fashion", info["task"]],
         metrics=sorted({METRIC_TYPES[name] for name in METADATA_METRICS if name in results}),
-        base_model=base.get("id"),
-        base_model_relation="finetune" if base.get("id") and not _from_scratch(info) else None,
+        base_model=None if _from_scratch(info) else base.get("base_model"),
+        base_model_relation="finetune" if base.get("base_model") and not _from_scratch(info) else None,
         datasets=[dataset["source"]] if dataset.get("kind") == "hub" else None,
         eval_results=list(_eval_results(info, results)),
     )

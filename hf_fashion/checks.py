@@ -44,9 +44,9 @@ class _Place(NamedTuple):
 def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -> Report:
     """Looks at every picture and label once.
 
-    Errors: unreadable pictures, equal pictures in two splits (a leak), classes without a row in train, one class only, a
-    column of labels that cannot be one. Warnings: equal pictures with two labels, tiny or very long pictures, classes
-    with few rows, class names that are spelt in several ways.
+    Errors: unreadable pictures, equal pictures in two splits (a leak), classes without a row in train, one class only,
+    a column of labels that cannot be one. Warnings: equal pictures with two labels, tiny or very long pictures,
+    classes with few rows, class names that are spelt in several ways.
 
     Args:
         dataset: As `data.load` gives it.
@@ -154,7 +154,7 @@ def _tell_equal(place: _Place, first: _Place, names: list[str], report: Report) 
             "image",
             expected=f"no picture of {first.split} in {place.split}",
             found="equal pixels: a leak",
-            fix="remove one of the two (--split_by with a column that groups equal photos keeps them together)",
+            fix="remove one of the two",
         )
     elif first.label != place.label:
         report.add(

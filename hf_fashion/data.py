@@ -4,28 +4,26 @@
 `load` tells what it saw on the way in a `Report`; `hf_fashion.checks.check` adds what only decoding shows.
 """
 
-import difflib
 import hashlib
 import os
-import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, LargeList, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from hf_fashion import reading, tables
+from hf_fashion.columns import IMAGE_COLUMNS, class_names, is_text, label_texts, pick
 from hf_fashion.errors import InputError
 from hf_fashion.report import Finding, Report, cell
 from hf_fashion.splits import ORDER, coverage, cut, split_name
 
 __all__ = ["Finding", "Report", "labels", "load"]
 
-IMAGE_COLUMNS = ("image", "file_name", "filename", "path", "image_path", "file")
-LABEL_COLUMNS = ("label", "labels", "class", "category")
-_GENERIC = re.compile(r"((label|class|category)[ _-]?)?\d+", re.IGNORECASE)
+_BATCH = 256  # rows
 
 
 class _Rows(NamedTuple):
@@ -63,8 +61,8 @@ def load(
         revision: Commit, branch or tag of a dataset on the Hub.
         names: Canonical column -> the column of the source, where it cannot be guessed.
         split_by: Column whose groups must not lie in two splits (photos of one item, of one person). It is kept.
-        lone_split: "train" cuts splits that are missing from train; "test" gives the test split alone: that of the
-            source, or all of a source without splits.
+        lone_split: What a source without splits is: "train" has the missing splits cut from it; "validation" or
+            "test" is given alone and whole, as it is given alone from a source that has it.
         validation_share: Share of train that a missing validation split gets.
         test_share: Share of train that a missing test split gets.
         seed: Decides which rows are cut.
@@ -84,7 +82,11 @@ def load(
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     parts = _named_splits(opened.parts, lone_split, report)
     rows = {split: _rows(part, split, opened, names, split_by, report) for split, part in parts.items()}
-    label_names = _label_names(rows, report)
+    label_names = class_names(
+        {split: part.texts for split, part in rows.items()},
+        {split: part.declared for split, part in rows.items() if part.declared is not None},
+        report,
+    )
     dataset = DatasetDict({split: _canonical(part, label_names, split_by) for split, part in rows.items()})
     report.source["fingerprint"] = _fingerprint(dataset)
     if not any(len(part) for part in dataset.values()):
@@ -125,8 +127,8 @@ def _check_settings(
         raise InputError(
             "names of columns", expected="names for image and label", found=", ".join(unknown), fix="leave these out"
         )
-    if lone_split not in ("train", "test"):
-        raise InputError("lone_split", expected="train or test", found=lone_split, fix="type one of the two")
+    if lone_split not in ORDER:
+        raise InputError("lone split", expected=", ".join(ORDER), found=lone_split, fix="type one of these")
     if min(validation_share, test_share) <= 0 or validation_share + test_share >= 1:
         raise InputError(
             "shares of the splits",
@@ -150,10 +152,10 @@ def _named_splits(parts: Mapping[str, reading.Part], lone_split: str, report: Re
         raise InputError(
             "splits", expected="each split once", found=f"{' and '.join(doubled)} mean the same", fix="rename one"
         )
-    only = next(iter(parts)) if len(parts) == 1 else None
-    if lone_split == "test":
-        chosen = {"test": known["test"][0] if "test" in known else only}
-    elif only is not None and split_name(only) in (None, "train"):
+    only = next((name for name in parts if len(parts) == 1 and split_name(name) in (None, "train")), None)
+    if lone_split != "train":
+        chosen = {lone_split: known[lone_split][0] if lone_split in known else only}
+    elif only is not None:
         chosen = {"train": only}
     else:
         chosen = {split: known[split][0] if split in known else None for split in ORDER}
@@ -204,9 +206,9 @@ def _rows(
     """Finds image, label and group of each row of one split, and what is wrong with them."""
     rows = part.rows.with_format(None)
     where = list(part.where or ())
-    image, label = _pick_columns(rows.features, names, split)
-    if split_by is not None and (split_by not in rows.features or split_by in (image, label)):
-        others = [name for name in rows.features if name not in (image, label)]
+    image, label = pick(rows.features, names, split)
+    others = [name for name in rows.features if name not in (image, label, "image", "label", "source_row")]
+    if split_by is not None and split_by not in others:
         raise InputError(
             f"column {split_by} to split by",
             expected="a column of the dataset besides image and label",
@@ -217,12 +219,12 @@ def _rows(
     if unused:
         report.add("note", "dataset", "", found=f"columns that are not used: {', '.join(unused)}")
     feature = rows.features[image]
-    texts = _label_texts(rows, label, where, report)
+    texts = label_texts(label, rows.features[label], _values(rows, label), where, report)
     keep = [text is not None for text in texts]
     images: Dataset | list[str]
-    if _is_text(feature) and opened.kind == "hub":
+    if is_text(feature) and opened.kind == "hub":
         raise InputError(f"column {image}", expected="pictures", found="text", fix="type --image_column NAME")
-    if _is_text(feature) and part.folder is not None:
+    if is_text(feature) and part.folder is not None:
         paths = tables.resolve(_values(rows, image), where, part.folder, report)
         keep = [kept and path is not None for kept, path in zip(keep, paths, strict=True)]
         _tell_repeats(paths, texts, where, keep, report)
@@ -251,90 +253,6 @@ def _rows(
     return _Rows(images, texts, where, groups, keep, declared)
 
 
-def _pick_columns(features: Features, names: Mapping[str, str], split: str) -> tuple[str, str]:
-    """Chooses the columns of pictures and of labels."""
-    for wanted, name in names.items():
-        if name not in features:
-            near = difflib.get_close_matches(name, list(features), 1)
-            raise InputError(
-                f"column {name} for the {wanted} (split {split})",
-                expected="a column of the dataset",
-                found=", ".join(features),
-                fix=f"type --{wanted}_column {near[0]}" if near else f"type --{wanted}_column NAME with one of these",
-            )
-    typed = [name for name, feature in features.items() if isinstance(feature, Image)]
-    image = names.get("image") or (typed[0] if len(typed) == 1 else None)
-    image = image or next((name for name in IMAGE_COLUMNS if name in features and _may_be_image(features[name])), None)
-    if image is None or not _may_be_image(features[image]):
-        raise InputError(
-            f"column of pictures (split {split})",
-            expected=f"one column of type Image, or one named {', '.join(IMAGE_COLUMNS)}",
-            found=", ".join(features) if image is None else f"{image}: {cell(str(features[image]))}",
-            fix="type --image_column NAME",
-        )
-    classed = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
-    guesses = [*LABEL_COLUMNS, *(classed if len(classed) == 1 else [])]
-    label = names.get("label") or next((name for name in guesses if name in features and name != image), None)
-    if label is None:
-        raise InputError(
-            f"column of labels (split {split})",
-            expected=f"a column named {', '.join(LABEL_COLUMNS)}, or one ClassLabel",
-            found=", ".join(features),
-            fix="type --label_column NAME with the column that holds the class",
-        )
-    return image, label
-
-
-def _is_text(feature: Any) -> bool:
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string", "string_view")
-
-
-def _may_be_image(feature: Any) -> bool:
-    binary = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
-    return (
-        isinstance(feature, Image) or _is_text(feature) or binary or isinstance(feature, dict) and "bytes" in feature
-    )
-
-
-def _label_texts(rows: Dataset, column: str, where: Sequence[str], report: Report) -> list[str | None]:
-    """Gives each label as the text of its class; None, and an error in the report, where there is none."""
-    feature = rows.features[column]
-    if isinstance(feature, List | LargeList):
-        raise InputError(
-            f"column {column}",
-            expected="one label a row",
-            found="lists of labels",
-            fix="type --label_column NAME with a column of single labels",
-        )
-    if not isinstance(feature, ClassLabel | Value):
-        raise InputError(
-            f"column {column}", expected="text, numbers or a ClassLabel", found=cell(str(feature)), fix="name another"
-        )
-    texts: list[str | None] = []
-    for value, row in zip(_values(rows, column), where, strict=True):
-        text = None
-        if isinstance(feature, ClassLabel):
-            text = feature.names[value] if value is not None and 0 <= value < len(feature.names) else None
-        elif isinstance(value, float):
-            if value.is_integer():  # pandas turns whole numbers beside an empty cell into decimal ones
-                text = str(int(value))
-            elif np.isfinite(value):
-                raise InputError(f"column {column}", expected="classes", found=f"{value} in {row}", fix="name another")
-        elif value is not None and str(value).strip():
-            text = str(value)
-        if text is None:
-            report.add(
-                "error",
-                row,
-                column,
-                expected="a label",
-                found="nothing" if value is None else repr(value),
-                fix="fill in the label, or remove the row",
-            )
-        texts.append(text)
-    return texts
-
-
 def _tell_repeats(
     paths: Sequence[Path | None], texts: Sequence[str | None], where: Sequence[str], keep: list[bool], report: Report
 ) -> None:
@@ -358,40 +276,6 @@ def _tell_repeats(
         )
         for row in rows if conflict else ():
             keep[row] = False
-
-
-def _label_names(rows: Mapping[str, _Rows], report: Report) -> list[str]:
-    """Makes one list of class names for all splits."""
-    used = {text for part in rows.values() for text in part.texts if text is not None}
-    declared = {split: part.declared for split, part in rows.items() if part.declared is not None}
-    names: list[str] = next(iter(declared.values()), None) or []
-    for split, other in declared.items():
-        if set(other) != set(names):
-            odd = sorted(set(other) ^ set(names))
-            report.add(
-                "error",
-                f"split {split}",
-                "label",
-                expected="the same classes in every split",
-                found=f"only in one of {next(iter(declared))} and {split}: {cell(', '.join(odd))}",
-                fix="give all splits the same ClassLabel names",
-            )
-        elif other != names:
-            report.add("note", f"split {split}", "label", found="class names in another order: matched by name")
-        names = [*names, *(name for name in other if name not in names)]
-    extra = used - set(names)
-    numeric = all(re.fullmatch(r"[0-9]+", text) for text in extra)
-    names = [*names, *sorted(extra, key=lambda text: (int(text), text) if numeric else (0, text))]
-    if names and all(_GENERIC.fullmatch(name) for name in names):
-        report.add(
-            "warning",
-            "dataset",
-            "label",
-            expected="names of classes",
-            found=f"generic names: {cell(', '.join(names))}",
-            fix="give the classes names (ClassLabel, or text in the column), or the model will answer in numbers",
-        )
-    return names
 
 
 def _canonical(part: _Rows, label_names: list[str], split_by: str | None) -> Dataset:
@@ -420,8 +304,11 @@ def _canonical(part: _Rows, label_names: list[str], split_by: str | None) -> Dat
 def _fingerprint(dataset: DatasetDict) -> str:
     """Names the content cheaply: labels, and name or length of each picture; the pixels are not read."""
     digest = hashlib.sha256()
-    for split, rows in sorted(dataset.items()):
-        digest.update(f"{split} {len(rows)} {labels(dataset)}".encode())
+    for split in ORDER:  # their names are not told: a source without splits may be read as train or as test
+        rows = dataset.get(split, ())
+        if not len(rows):
+            continue
+        digest.update(f"{len(rows)} {labels(dataset)}".encode())
         digest.update(_values(rows, "label", int).astype("<i8").tobytes())
         stored = rows.data.column("image")
         lengths = pc.fill_null(pc.binary_length(pc.struct_field(stored, "bytes")), -1)
@@ -442,7 +329,19 @@ def _cut_missing(
     train = dataset["train"]
     if missing and len(train):
         groups = _values(train, split_by) if split_by is not None else None
-        rows = cut(_values(train, "label", int), missing, seed, groups)
+        # Equal files go to one split, as one row: cut apart, they would be a leak.
+        first = _first_copies(train) if groups is None else np.arange(len(train))
+        units = np.unique(first)
+        rows = cut(_values(train, "label", int)[units], missing, seed, groups)
+        rows = {split: np.flatnonzero(np.isin(first, units[chosen])) for split, chosen in rows.items()}
+        if len(units) < len(train):
+            report.add(
+                "note",
+                "dataset",
+                "image",
+                found=f"{len(train) - len(units)} copies of pictures, kept in one split each",
+            )
+        report.cut = [split for split in ORDER if split in missing]
         dataset = DatasetDict(dict(dataset) | {split: train.select(numbers) for split, numbers in rows.items()})
         how = f"groups of {split_by} kept whole" if split_by else "in each class's proportion"
         sizes = " and ".join(f"{split} ({len(rows[split])} rows)" for split in missing)
@@ -462,6 +361,30 @@ def _cut_missing(
     if split_by is not None:
         _tell_shared_groups(dataset, split_by, report)
     return dataset
+
+
+def _first_copies(rows: Dataset) -> np.ndarray:
+    """Gives for each row the number of the first row whose encoded picture is the same (rows,)."""
+    raw = rows.select_columns(["image"]).cast_column("image", Image(decode=False))
+    sizes = [_size(source) for batch in raw.iter(_BATCH) for source in batch["image"]]
+    often = {size for size, count in Counter(sizes).items() if count > 1}
+    seen: dict[bytes, int] = {}
+    first = np.arange(len(rows))
+    number = 0
+    for batch in raw.iter(_BATCH):
+        for source in batch["image"]:
+            if sizes[number] in often:  # only these can be equal: most files need not be read
+                content = source["bytes"] if source["bytes"] is not None else Path(source["path"]).read_bytes()
+                first[number] = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), number)
+            number += 1
+    return first
+
+
+def _size(source: Mapping[str, Any] | None) -> int:
+    """Length of an encoded picture in bytes; below 0 when there is none."""
+    if source is None or source["bytes"] is None and not os.path.isfile(source["path"] or ""):
+        return -1
+    return len(source["bytes"]) if source["bytes"] is not None else os.path.getsize(source["path"])
 
 
 def _tell_shared_groups(dataset: DatasetDict, split_by: str, report: Report) -> None:

@@ -100,7 +100,8 @@ class _Tree:
         elif not target.exists():
             self._refuse(path, PICTURE, f"a link to nothing: {os.readlink(path)}", "remove the link")
         elif target.is_dir():
-            self._refuse(path, "a folder", f"a link to the folder {self.name(target)}", "copy the folder itself")
+            inside = target.relative_to(self.root.resolve()).as_posix()
+            self._refuse(path, "a folder", f"a link to the folder {inside}", "copy the folder itself")
         else:
             return True
         return False

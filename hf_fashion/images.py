@@ -75,7 +75,7 @@ def probe(source: Source) -> tuple[int, int]:
         return image.size
 
 
-def _open(source: Source) -> Image.Image:
+def _open(source: Source | None) -> Image.Image:
     """Opens the header of an encoded picture, or raises a ValueError that names what the file is instead."""
     if isinstance(source, dict):
         source = source["bytes"] if source.get("bytes") is not None else source.get("path")

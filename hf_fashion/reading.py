@@ -102,10 +102,7 @@ def read(
         path = Path(source).expanduser()
         if not path.exists():
             raise _nothing_there(str(source))
-        if path.is_dir():
-            opened = _folder(path, config, image_columns, report)
-        else:
-            opened = _file(path, image_columns, report)
+        opened = _folder(path, config, image_columns, report) if path.is_dir() else _file(path, image_columns, report)
     if config is not None and opened.kind != "dataset folder":
         raise InputError(
             f"config {config}", expected="a source that has configs", found=opened.kind, fix="leave the config out"
@@ -283,7 +280,7 @@ def _hub(source: str, config: str | None, revision: str | None, report: Report) 
         info = HfApi().dataset_info(source, revision=revision, timeout=_TIMEOUT)
         license_, commit = _license(info.card_data.license if info.card_data else None), info.sha
     except OfflineModeIsEnabled:
-        pass  # the cache may hold it
+        report.add("note", f"dataset {source}", "", found="read from the cache: offline mode is on")
     except RevisionNotFoundError:
         raise _not_loaded(source, f"no revision {revision!r}", "look up the commits of the dataset") from None
     except GatedRepoError:
@@ -291,23 +288,29 @@ def _hub(source: str, config: str | None, revision: str | None, report: Report) 
     except RepositoryNotFoundError:
         raise _not_loaded(source, "no such dataset on the Hub, or it is private", _PRIVATE) from None
     except Exception as error:  # the exceptions of the network belong to whichever client huggingface_hub uses
-        raise _not_loaded(source, f"the Hub cannot be asked: {_first_line(error)}", _OFFLINE) from error
+        raise _not_loaded(source, f"the Hub cannot be asked: {_said(error)}", _NO_NETWORK) from error
     try:
         loaded = load_dataset(source, config, revision=commit)
     except DatasetNotFoundError as error:
         if "gated" in str(error):
             raise _gated(source) from error
-        raise _not_loaded(source, _first_line(error), _PRIVATE) from error
+        raise _not_loaded(source, _said(error), _PRIVATE) from error
     except ConnectionError as error:
-        raise _not_loaded(source, f"no network, and no copy in the cache ({_first_line(error)})", _OFFLINE) from error
+        raise _not_loaded(source, f"no network, and no copy in the cache ({_said(error)})", _OFFLINE) from error
     except _FAULTS as error:
-        raise _not_loaded(source, _first_line(error), "see https://huggingface.co/datasets/" + source) from error
+        raise _not_loaded(source, _said(error), "see https://huggingface.co/datasets/" + source) from error
     _tell_image_folder(loaded, report)
-    return _in_hand("hub", loaded, license_)._replace(revision=commit or _commit(loaded))
+    cached = _commit(loaded)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision) and cached not in (None, revision):
+        raise _not_loaded(source, f"offline, commit {cached} in the cache, not {revision}", _OFFLINE)
+    return _in_hand("hub", loaded, license_)._replace(revision=cached or commit)
 
 
 _PRIVATE = "check the id; for a private or gated dataset type `hf auth login` first"
 _OFFLINE = "give a local folder or file, or --dataset sample; with a network, unset HF_HUB_OFFLINE"
+_NO_NETWORK = (
+    "give a local folder or file, or --dataset sample; HF_HUB_OFFLINE=1 takes a copy that an earlier run cached"
+)
 
 
 def _gated(source: str) -> InputError:
@@ -320,17 +323,14 @@ def _gated(source: str) -> InputError:
 
 def _not_loaded(source: str, found: str, fix: str) -> InputError:
     near = _near(source)
-    found += "; no folder of that name here either" + (f", but: {', '.join(near)}" if near else "")
+    found += f"; nor a folder of that name here, but: {', '.join(near)}" if near else ""
     return InputError(f"dataset {source}", expected="a dataset on the Hub or a local path", found=found, fix=fix)
 
 
 def _commit(loaded: DatasetDict) -> str | None:
-    """Reads the commit off the addresses of the files of a cached dataset."""
-    for rows in loaded.values():
-        for address in rows.info.download_checksums or {}:
-            if match := re.search(r"@([0-9a-f]{40})/", address):
-                return match[1]
-    return None
+    """Reads the commit off the folder in which datasets keeps its copy."""
+    files = [str(file["filename"]) for rows in loaded.values() for file in rows.cache_files]
+    return next((match[1] for file in files if (match := re.search(r"[/\\]([0-9a-f]{40})[/\\]", file))), None)
 
 
 def _nothing_there(source: str) -> InputError:
@@ -373,13 +373,13 @@ def _attempt(what: str, load: Callable[[], Any]) -> Any:
         raise InputError(
             what,
             expected="a dataset that `datasets` can load",
-            found=_first_line(error),
+            found=_said(error),
             fix="mend it, or give another",
         ) from error
 
 
-def _first_line(error: BaseException) -> str:
-    """The line of an exception that says most: datasets puts the true reason into the cause."""
+def _said(error: BaseException) -> str:
+    """The text of an exception in one line; datasets puts the true reason into the cause."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).strip() or type(error).__name__).split("\n")[0]
+    return cell(" ".join(str(error).split()) or type(error).__name__, 300)

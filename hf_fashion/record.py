@@ -2,7 +2,7 @@
 
 The folder holds the model and its processor as their library saves them, `run.json` (how it came about),
 `eval_results.json` (metric -> value, with split, n and interval), `predictions.parquet`, `plots/` and `README.md`.
-This module knows no trainer and no task: it takes objects that have `save_pretrained`, plain dicts, a `Dataset`, figures.
+This module knows no trainer and no task: it takes objects with `save_pretrained`, plain dicts, a `Dataset`, figures.
 """
 
 import importlib.metadata

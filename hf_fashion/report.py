@@ -42,12 +42,14 @@ class Report:
         findings: Errors, warnings and notes, in the order in which they were seen.
         left_out: Rows that the user chose to leave out, each with `where` and `reason`.
         sizes: Rows of each split.
+        cut: The splits that the source did not have, and that were cut from its train split.
     """
 
     source: dict[str, Any]
     findings: list[Finding] = field(default_factory=list)
     left_out: list[dict[str, str]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
+    cut: list[str] = field(default_factory=list)
 
     def add(
         self, level: Level, where: str, column: str, *, expected: str = "", found: str = "", fix: str = ""
@@ -101,13 +103,14 @@ class Report:
         return self
 
     def to_dict(self) -> dict[str, Any]:
-        """Gives what a run's record keeps: the source, sizes, rows left out, and warnings and notes as sentences."""
+        """Gives what a run's record keeps: the source, sizes, splits that were cut, rows left out, and warnings and
+        notes as sentences."""
         told = [finding for finding in self.findings if finding.level != "error"]
         notes = [
             f"{f.level}: {f.where}" + f" ({f.column})" * bool(f.column) + f": {f.found}" + f"; {f.fix}" * bool(f.fix)
             for f in told
         ]
-        return {**self.source, "sizes": self.sizes, "left_out": self.left_out, "notes": notes}
+        return {**self.source, "sizes": self.sizes, "cut": self.cut, "left_out": self.left_out, "notes": notes}
 
     def __str__(self) -> str:
         source = self.source

@@ -1,15 +1,14 @@
 """Train, validation and test: their names, how missing ones are cut, and which classes they hold."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from sklearn.model_selection import StratifiedGroupKFold
 
 from hf_fashion.errors import InputError
 from hf_fashion.report import Report, cell
 
 ORDER = ("train", "validation", "test")
+_DRAWS = 100
 _ALIASES = {
     "train": "train",
     "training": "train",
@@ -77,7 +76,7 @@ def _by_label(labels: np.ndarray, shares: Mapping[str, float], seed: int) -> dic
 def _by_group(
     labels: np.ndarray, shares: Mapping[str, float], seed: int, groups: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Takes, for one new split after the other, the fold of whole groups that is nearest to the share asked for."""
+    """Takes whole groups for one new split after the other."""
     names = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(set(names)) <= len(shares):
         raise InputError(
@@ -87,35 +86,33 @@ def _by_group(
             fix="choose another column for --split_by, or leave it out",
         )
     rest, chosen = np.arange(len(labels)), {}
+    rng = np.random.default_rng(seed)
     for position, (split, share) in enumerate(shares.items()):
-        wanted = share * len(labels) / len(rest)
         spare = len(shares) - position  # groups that later splits and train need
-        fold = _best_fold(labels[rest], names[rest], wanted, spare, seed)
-        chosen[split], rest = rest[fold], np.delete(rest, fold)
+        drawn = _draw_groups(labels[rest], names[rest], share * len(labels), spare, rng)
+        chosen[split], rest = rest[drawn], rest[~drawn]
     return chosen
 
 
-def _best_fold(labels: np.ndarray, groups: np.ndarray, share: float, spare: int, seed: int) -> np.ndarray:
-    """Gives the rows of the best of some stratified folds: near in size and mix, and no class lost to the rest."""
-    everything = np.bincount(labels)
-    folds = min(max(2, round(1 / share)), len(np.unique(groups)))
-    best, best_score = np.empty(0, dtype=int), np.inf
-    for attempt in range(5):
-        splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed + attempt)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # classes of fewer rows than folds: told by `coverage`
-            # Stratification cannot be asked of classes that have fewer rows than folds: they count as one.
-            rare = everything[labels] < folds
-            candidates = [rows for _, rows in splitter.split(labels, np.where(rare, -1, labels), groups)]
-        for rows in candidates:
-            if len(rows) == 0 or len(np.unique(np.delete(groups, rows))) < spare:
-                continue
-            counts = np.bincount(labels[rows], minlength=len(everything))
-            lost = np.sum((counts == everything) & (everything > 0))
-            mix = np.abs(counts / len(rows) - everything / len(labels)).sum()
-            score = lost * 10 + abs(len(rows) / len(labels) - share) / share + mix
-            if score < best_score:
-                best, best_score = rows, score
+def _draw_groups(
+    labels: np.ndarray, groups: np.ndarray, wanted: float, spare: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws whole groups many times, and gives the draw (rows,) of bool that is nearest to `wanted` rows and to the
+    class mix, and takes no class away altogether. (scikit-learn's StratifiedGroupKFold needs seconds for 200 groups,
+    and its GroupShuffleSplit counts groups, not rows.)"""
+    groups = np.unique(groups, return_inverse=True)[1]
+    sizes, everything = np.bincount(groups), np.bincount(labels)
+    best, best_score = np.zeros(len(labels), dtype=bool), np.inf
+    for _ in range(_DRAWS):
+        order = rng.permutation(len(sizes))
+        nearest = np.abs(np.cumsum(sizes[order])[: len(sizes) - spare] - wanted).argmin()
+        rows = np.isin(groups, order[: nearest + 1])
+        counts = np.bincount(labels[rows], minlength=len(everything))
+        lost = np.sum((counts == everything) & (everything > 0))
+        mix = np.abs(counts / rows.sum() - everything / len(labels)).sum()
+        score = 10 * lost + abs(rows.sum() - wanted) / wanted + mix
+        if score < best_score:
+            best, best_score = rows, score
     return best
 
 

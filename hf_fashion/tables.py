@@ -26,7 +26,9 @@ _BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_HIGH_PUNCTUATION = set("“”‘’‚„–—…«»€£¥©®™°·•²³½¼¾×¿¡§\xa0")
+# What Western European text in cp1252 holds. Letters that it shares with Czech or Icelandic are left out, since the
+# same bytes may be another alphabet.
+_WESTERN = set("ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜßàáâãäåæçèéêëìíîïñòóôõöøùúûüÿŒœŸ“”‘’„–—…«»€£©®™°·½¿¡\xa0")
 Row = dict[str, Any]
 
 
@@ -99,16 +101,16 @@ def _text(path: Path, report: Report) -> str:
 
 def _western(data: bytes) -> str | None:
     """Decodes cp1252, unless the result looks like another alphabet read wrongly (`Ïëàòüå`): words that are mostly
-    accented letters, accented capitals inside words, or signs that no name holds."""
+    accented letters, or accented capitals inside a word in small letters."""
     try:
         text = data.decode("cp1252")
     except UnicodeDecodeError:
         return None
-    if "\0" in text or any(not (c.isascii() or c.isalpha() or c in _HIGH_PUNCTUATION) for c in text):
+    if "\0" in text or any(not c.isascii() and c not in _WESTERN for c in text):
         return None
     for word in re.findall(r"[^\W\d_]+", text):
         accented = [c for c in word if not c.isascii()]
-        if len(accented) * 2 > len(word) or any(c.isupper() for c in accented) and not word[:1].isupper():
+        if len(accented) * 2 > len(word) or any(c.isupper() for c in word[1:]) and not word.isupper():
             return None
     return text
 

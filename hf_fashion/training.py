@@ -182,17 +182,13 @@ def parse_args(recipe: str, dataclasses: Sequence[type], argv: Sequence[str] | N
     )
     for token in unknown:
         parser.unknown(token, where="the command line")
+    # As typed, before `TrainingArguments` makes objects of some: what a config would say to repeat this run.
+    typed, defaults = vars(parser.parse_known_args(rest)[0]), parser.defaults()
     for group in parsed:
         if isinstance(group, TrainingArguments):
-            _choose_folder(recipe, group)
-    # As typed, before `TrainingArguments` makes objects of some: what a config would say to repeat this run.
-    typed = vars(parser.parse_known_args(rest)[0])
-    settings = {
-        name: value
-        for name, value in typed.items()
-        if value != parser.get_default(name)
-        and name not in ("config", "output_dir", "resume_from_checkpoint", "hub_token")
-    }
+            _choose_folder(recipe, group, given=typed["output_dir"])
+    not_to_repeat = {"config", "output_dir", "resume_from_checkpoint", "hub_token"}
+    settings = {name: value for name, value in typed.items() if value != defaults[name] and name not in not_to_repeat}
     return *parsed, settings
 
 
@@ -203,6 +199,11 @@ class _Parser(HfArgumentParser):
         return sorted(
             {option for action in self._actions for option in action.option_strings if "-" not in option[2:]}
         )
+
+    def defaults(self) -> dict[str, Any]:
+        """What is parsed when nothing is typed but what must be."""
+        required = [token for action in self._actions if action.required for token in (action.option_strings[0], "")]
+        return vars(self.parse_known_args(required)[0])
 
     def error(self, message: str) -> NoReturn:
         raise InputError(
@@ -275,10 +276,9 @@ def _config_path(config: str) -> Path:
     return shipped[config]
 
 
-def _choose_folder(recipe: str, settings: TrainingArguments) -> None:
+def _choose_folder(recipe: str, settings: TrainingArguments, given: str | None) -> None:
     """Sets `output_dir` and resolves `resume_from_checkpoint`; makes nothing."""
     resume = settings.resume_from_checkpoint
-    given = settings.output_dir
     if resume == "last":
         if not given or not Path(given).is_dir():
             raise InputError(

@@ -69,8 +69,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         compute_metrics=classify.metrics(labels),
     )  # fmt: skip
     run = record.start(
-        training_args.output_dir, "classify",
-        arguments=settings, argv=argv, seed=training_args.seed, dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
+        training_args.output_dir, "classify", arguments=settings, argv=argv, seed=training_args.seed,
+        dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
         device=training.device_name(), writes=trainer.is_world_process_zero(),
         resumed_from=training_args.resume_from_checkpoint,
     )  # fmt: skip

@@ -27,9 +27,8 @@ class Arguments(classify.PhotoArguments):
 
     _argument_group_name = "photos and model"
 
-    model: str = field(default="", metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id."})
+    model: str = field(kw_only=True, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
-    split: str = field(default="test", metadata={"help": "The split to measure on."})
 
 
 def main(argv: list[str] | None = None) -> record.Run:
@@ -38,47 +37,44 @@ def main(argv: list[str] | None = None) -> record.Run:
     model, processor = backbones.load_classifier(args.model, revision=args.model_revision)
     dataset, report = data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column, "label": args.label_column}, lone_split=args.split,
+        names={"image": args.image_column, "label": args.label_column}, lone_split="test",
     )  # fmt: skip
-    dataset = only(args.split, dataset, report, args.model)
+    dataset = unseen(dataset, report, args.model)
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
     dataset = classify.as_labelled_by(checks.drop(dataset, report), model)
 
-    trainer = training.FashionTrainer(model=model, args=training_args, processing_class=processor)
+    photos = classify.prepare(dataset["test"], processor)
+    trainer = training.FashionTrainer(model=model, args=training_args, processing_class=processor, eval_dataset=photos)
     run = record.start(
-        training_args.output_dir, "score",
-        arguments=settings, argv=argv, seed=training_args.seed, dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
+        training_args.output_dir, "score", arguments=settings, argv=argv, seed=training_args.seed,
+        dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
         device=training.device_name(), writes=trainer.is_world_process_zero(),
     )  # fmt: skip
     with run:
-        predictions = classify.predict(trainer, dataset, processor, splits=[args.split])
+        predictions = classify.predict(trainer, dataset, processor, splits=["test"])
         if not trainer.is_world_process_zero():
             return run
         results = classify.evaluate(predictions)
-        figures = classify.figures(predictions, results, dataset, split=args.split)
+        figures = classify.figures(predictions, results, dataset)
         record.write(
-            run, results=results, predictions=predictions, plots=figures, reported=args.split,
-            labels=data.labels(dataset), **classify.facts(model, processor, dataset, results, args.split),
+            run, results=results, predictions=predictions, plots=figures, labels=data.labels(dataset),
+            **classify.facts(model, processor, dataset, results),
         )  # fmt: skip
     print(f"\n{record.summary(run)}\n\nfolder: {run.folder}\nnext:   open {run.folder}/plots")
     return run
 
 
-def only(split: str, dataset: DatasetDict, report: data.Report, model: str) -> DatasetDict:
-    """That split alone; refused when it is not there, or when the model was trained on these very photos."""
-    if split not in dataset:
-        raise InputError(
-            f"--split {split}", expected=f"one of: {', '.join(dataset)}", found=split, fix=f"--split {[*dataset][-1]}"
-        )
+def unseen(dataset: DatasetDict, report: data.Report, model: str) -> DatasetDict:
+    """The photos; refused when they are those that the model's run cut its training photos from."""
     trained_on = record.read(model).info["dataset"] if (Path(model) / "run.json").is_file() else {}
-    if trained_on.get("fingerprint") == report.source["fingerprint"] and trained_on.get("cut"):
+    if trained_on.get("cut") and trained_on["fingerprint"] == report.source["fingerprint"]:
         raise InputError(
             f"--dataset {report.source['source']}",
             expected="photos that the model has not seen",
             found="the source that it was trained on, whose test split was cut by that run",
             fix=f"read {model}/eval_results.json, which has the figures of that test split, or name other photos",
         )
-    return DatasetDict({split: dataset[split]})
+    return dataset
 
 
 if __name__ == "__main__":

@@ -27,30 +27,68 @@ def made(tmp_path_factory):
     results = {"test": metrics.classification(scores, truth, LABELS, n_resamples=20)}
     label = ClassLabel(names=LABELS)
     photos = [Image.new("RGB", (20, 30), (int(c), 80, 80)) for c in rng.integers(0, 255, 40)]
-    dataset = DatasetDict(test=Dataset.from_dict({"image": photos, "label": truth.tolist()},
-                                                 features=Features({"image": ImageFeature(), "label": label})))  # fmt: skip
+    dataset = DatasetDict(
+        test=Dataset.from_dict(
+            {"image": photos, "label": truth.tolist()}, features=Features({"image": ImageFeature(), "label": label})
+        )
+    )
     predictions = Dataset.from_dict(
-        {"split": ["test"] * 40, "row": range(40), "label": truth.tolist(), "prediction": scores.argmax(1).tolist(),
-         "score": scores.max(1).tolist(), "scores": scores.tolist()},
-        features=Features({"split": Value("string"), "row": Value("int32"), "label": label, "prediction": label,
-                           "score": Value("float32"), "scores": [Value("float32")]}),
-    )  # fmt: skip
+        {
+            "split": ["test"] * 40,
+            "row": range(40),
+            "label": truth.tolist(),
+            "prediction": scores.argmax(1).tolist(),
+            "score": scores.max(1).tolist(),
+            "scores": scores.tolist(),
+        },
+        features=Features(
+            {
+                "split": Value("string"),
+                "row": Value("int32"),
+                "label": label,
+                "prediction": label,
+                "score": Value("float32"),
+                "scores": [Value("float32")],
+            }
+        ),
+    )
     history = [
         {"epoch": 1.0, "step": 3, "loss": 2.0},
         {"epoch": 1.0, "step": 3, "eval_loss": 1.5, "eval_accuracy": 0.4},
     ]
     with record.start(
-        tmp_path / "my run", "classify", arguments={"model": "x/y"}, argv=["--model", "x/y"], seed=1,
-        dataset={"source": "./photos <b>", "kind": "folder", "license": "unknown", "fingerprint": "f00", "revision": None,
-                 "sizes": {"train": 9, "test": 40}, "left_out": [], "notes": ["label 'a|b' is odd"]},
-        base_model={"id": "x/y", "revision": "abc", "license": "apache-2.0"}, device="cpu",
-    ) as run:  # fmt: skip
+        tmp_path / "my run",
+        "classify",
+        arguments={"model": "x/y"},
+        argv=["--model", "x/y"],
+        seed=1,
+        dataset={
+            "source": "./photos <b>",
+            "kind": "folder",
+            "license": "unknown",
+            "fingerprint": "f00",
+            "revision": None,
+            "sizes": {"train": 9, "test": 40},
+            "left_out": [],
+            "notes": ["label 'a|b' is odd"],
+        },
+        base_model={"name": "y", "id": "x/y", "base_model": "x/y", "revision": "abc", "license": "apache-2.0"},
+        device="cpu",
+    ) as run:
         record.write(
-            run, results=results, predictions=predictions, history=history, labels=LABELS,
+            run,
+            results=results,
+            predictions=predictions,
+            history=history,
+            labels=LABELS,
             plots=classify.figures(predictions, results, dataset, history=history, best_step=3),
-            model_type="swin", preprocessing="squashed", protocol="Measured once.", weakest="dress",
-            training_wall_seconds=1.0, training_cpu_seconds=2.0,
-        )  # fmt: skip
+            model_type="swin",
+            preprocessing="squashed",
+            protocol="Measured once.",
+            weakest="dress",
+            training_wall_seconds=1.0,
+            training_cpu_seconds=2.0,
+        )
     return run.folder
 
 
@@ -76,10 +114,7 @@ def test_its_numbers_are_the_runs(run):
     assert (result.task_type, result.dataset_split) == ("image-classification", "test")
     row = next(line for line in card.text.splitlines() if line.startswith("| accuracy |"))
     figures = run.results
-    assert (
-        row
-        == f"| accuracy | {figures['accuracy']:.3f} | {figures['accuracy_low']:.3f} to {figures['accuracy_high']:.3f} | 40 |"
-    )
+    assert row == "| accuracy | {accuracy:.3f} | {accuracy_low:.3f} to {accuracy_high:.3f} | {n} |".format(**figures)
     assert "bootstrap" in card.text and "Measured once." in card.text
 
 

@@ -25,7 +25,7 @@ def random_rows(n=200, classes=8, seed=0):
 
 
 def test_hand_made_truth():
-    # dress: 2 of 3 found, nothing else called dress; hat: its 1 found, but 1 dress called hat; shoes: never, never said
+    # dress: 2 of 3 found, nothing else called so; hat: its 1 found, but 1 dress called hat; shoes: nowhere
     figures = metrics.classification(one_hot([0, 0, 1, 1]), np.array([0, 0, 0, 1]), LABELS)
     assert figures["n"] == 4
     assert figures["accuracy"] == figures["f1_micro"] == 0.75
@@ -90,9 +90,12 @@ def test_a_metric_folder_in_the_working_directory_is_not_run(tmp_path, monkeypat
     trap.mkdir()
     (trap / "fashion_classification.py").write_text("raise SystemExit('the wrong module ran')")
     monkeypatch.chdir(tmp_path)
-    assert evaluate.load(metric_modules.path("fashion_classification")).compute(
-        predictions=one_hot([0, 1]), references=[0, 1], labels=LABELS
-    )["accuracy"] == 1.0  # fmt: skip
+    assert (
+        evaluate.load(metric_modules.path("fashion_classification")).compute(
+            predictions=one_hot([0, 1]), references=[0, 1], labels=LABELS
+        )["accuracy"]
+        == 1.0
+    )
 
 
 @pytest.mark.parametrize(

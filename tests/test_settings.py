@@ -144,8 +144,12 @@ def test_changed_settings_are_a_config_again():
     ]
     *_, changed = parse(*argv)
     assert changed == {
-        "seed": 3, "flip": False, "learning_rate": 2e-4, "columns": ["a", "b"], "lr_scheduler_type": "linear",
-    }  # fmt: skip
+        "seed": 3,
+        "flip": False,
+        "learning_rate": 2e-4,
+        "columns": ["a", "b"],
+        "lr_scheduler_type": "linear",
+    }
     name = config(json.dumps({"arguments": changed}), "run.json")
     assert parse("--config", name)[-1] == changed
 

@@ -19,7 +19,7 @@ RENAMED = {"vit", "swin", "deit", "beit", "dinov2"}
 
 @pytest.fixture(scope="module")
 def data() -> DatasetDict:
-    return photos(12, 3)
+    return photos(train=8, validation=4)
 
 
 def arguments(folder, **changes):

@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from PIL import Image, ImageDraw
 
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 KINDS = ("vit", "deit", "beit", "dinov2", "swin", "swinv2", "convnext", "resnet", "timm", "timm_vit")
 # Dropout and drop-path are on, so that a test can see whether a frozen part still uses them.
 _VIT = {
@@ -40,13 +41,23 @@ _CONFIGS = {
     "swinv2": ("Swinv2Config", _SWIN),
     "convnext": (
         "ConvNextConfig",
-        {"hidden_sizes": [8, 16, 16], "depths": [1, 1, 1], "num_stages": 3, "image_size": 32},
+        {
+            "hidden_sizes": [8, 16, 16],
+            "depths": [1, 1, 1],
+            "num_stages": 3,
+            "image_size": 32,
+            "drop_path_rate": 0.2,
+            "layer_scale_init_value": 0.5,  # with the usual 1e-6 the layers would not move within a test
+        },
     ),
     "resnet": ("ResNetConfig", {"embedding_size": 8, "hidden_sizes": [8, 16, 16], "depths": [1, 1, 1]}),
 }
-# A net with batch norm and drop-path (100,000 parameters), and a ViT.
-_TIMM = {
-    "timm": ("test_efficientnet", {"drop_path_rate": 0.2}),
+# A net with batch norm and drop-path (29,000 parameters), and a ViT.
+_TIMM: dict[str, tuple[str, dict]] = {
+    "timm": (
+        "resnet18",
+        {"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 16], "drop_path_rate": 0.5, "zero_init_last": False},
+    ),
     "timm_vit": (
         "vit_tiny_patch16_224",
         {"embed_dim": 16, "depth": 3, "num_heads": 2, "img_size": 32, "patch_size": 8},
@@ -99,7 +110,7 @@ def tiny(kind: str, folder: str | Path, labels: int = 3) -> Path:
 
 def _processor(kind: str):
     if kind in ("convnext", "resnet"):
-        return transformers.ConvNextImageProcessor(size={"shortest_edge": 32})
+        return transformers.ConvNextImageProcessor(size={"shortest_edge": 32}, image_mean=MEAN, image_std=STD)
     if kind == "dinov2":
         crop = {"height": 32, "width": 32}
         return transformers.BitImageProcessor(size={"shortest_edge": 36}, crop_size=crop)

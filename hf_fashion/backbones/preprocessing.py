@@ -15,6 +15,7 @@ from transformers import (
     ViTImageProcessor,
 )
 
+from hf_fashion.backbones.sources import first_line
 from hf_fashion.errors import InputError
 
 # What timm calls the ways to make a square (`timm.data.transforms_imagenet_eval`).
@@ -38,46 +39,55 @@ class InputSpec:
 
 
 def input_spec(processor: Any) -> InputSpec:
-    """Says what an image processor does, and makes sure of it by showing it four small pictures.
+    """Says what an image processor does, by what it does with a few small pictures.
 
     Raises:
-        InputError: It does more than resize, rescale and normalise (flipped channels, patches), so that a training
-            transform cannot do the same.
+        InputError: It does more than resize to one size, scale and shift each channel (it flips channels, cuts
+            patches, keeps the picture's proportions), so that a training transform cannot do the same.
     """
-    if isinstance(processor, TimmWrapperImageProcessor):
-        data = processor.data_config
-        mean, std = data["mean"], data["std"]
-        mode = InterpolationMode("bilinear" if data["interpolation"] == "random" else data["interpolation"])
-    else:
-        plain = not getattr(processor, "do_normalize", False)
-        mean = (0.0, 0.0, 0.0) if plain else processor.image_mean
-        std = (1.0, 1.0, 1.0) if plain else processor.image_std
-        resample = getattr(processor, "resample", None) or Image.Resampling.BILINEAR
-        mode = (
-            resample if isinstance(resample, InterpolationMode) else InterpolationMode[Image.Resampling(resample).name]
-        )
-    means, stds = np.asarray(mean).reshape(-1, 1, 1), np.asarray(std).reshape(-1, 1, 1)
+    tones = np.array(
+        [[0, 102, 255], [255, 0, 51], [51, 153, 102]], np.uint8
+    )  # one-colour pictures, the third to check
     ramp = np.tile(
         np.arange(256, dtype=np.uint8)[None, :, None], (128, 1, 3)
     )  # dark left, bright right, twice as wide
-    flat = np.empty((64, 64, 3), np.uint8)
-    flat[:] = (0, 102, 255)
     try:
-        seen = [_see(processor, picture) * stds + means for picture in (flat, ramp, ramp.transpose(1, 0, 2))]
-        fits = np.allclose(seen[0], np.array([0, 0.4, 1]).reshape(3, 1, 1), atol=1e-3)
-    except (ValueError, TypeError, KeyError, RuntimeError, AttributeError) as error:
-        fits, seen = False, [error]
-    if not fits or seen[0].shape != seen[1].shape:
+        first, second, third = (_see(processor, np.full((64, 64, 3), tone, np.uint8)) for tone in tones)
+        wide = _see(processor, ramp)
+        a, b, c = (tone[:, None, None] / 255 for tone in tones)
+        with np.errstate(all="ignore"):
+            std = (a - b) / (first - second)
+            mean = a - first * std
+            fits = wide.shape == third.shape and np.allclose((c - mean) / std, third, atol=1e-3)
+        found = "another result"
+    except Exception as error:  # each processor raises something of its own
+        fits, found = False, first_line(error)
+    if not fits:
         raise InputError(
             f"the image processor {type(processor).__name__}",
             expected="one that resizes to one size, scales pixels to 0 to 1, subtracts mean and divides by std",
-            found="another result" if not isinstance(seen[0], Exception) else str(seen[0]).splitlines()[0],
+            found=found,
             fix="take a checkpoint with a usual image processor",
         )
-    edge = seen[1][0, :, 0]  # the left column: the picture's dark edge, its cut inside, or dark edge and filling
+    edge = (wide * std + mean)[
+        0, :, 0
+    ]  # the left column: the picture's dark edge, its cut inside, or edge and filling
     resize = "pad" if np.ptp(edge) > 0.1 else "crop" if edge.mean() > 0.05 else "squash"
-    height, width = seen[0].shape[1:]
-    return InputSpec(height, width, tuple(map(float, mean)), tuple(map(float, std)), mode, resize)
+    if isinstance(processor, TimmWrapperImageProcessor):
+        data = processor.data_config
+        said = data["mean"], data["std"]
+        mode = InterpolationMode("bilinear" if data["interpolation"] == "random" else data["interpolation"])
+    else:
+        said = processor.image_mean, processor.image_std
+        resample = Image.Resampling.BILINEAR if processor.resample is None else processor.resample
+        mode = (
+            resample if isinstance(resample, InterpolationMode) else InterpolationMode[Image.Resampling(resample).name]
+        )
+    measured = mean[:, 0, 0], std[:, 0, 0]
+    if all(value is not None for value in said) and np.allclose(said, measured, atol=1e-3):
+        measured = said  # the exact numbers; EfficientNet's class does not do what its numbers say
+    means, stds = (tuple(float(value) for value in values) for values in measured)
+    return InputSpec(third.shape[1], third.shape[2], means, stds, mode, resize)
 
 
 def _see(processor: Any, picture: np.ndarray) -> np.ndarray:
@@ -102,22 +112,22 @@ def load_processor(
             found=repr(image_size),
             fix="--image_size 224, for example",
         )
-    if isinstance(config, TimmWrapperConfig):
-        cfg = dict(config.pretrained_cfg)
-        if image_size is not None:
-            cfg["input_size"] = [3, image_size, image_size]
-        if resize != "keep":
-            cfg |= {"crop_mode": TIMM_CROP_MODES[resize], "crop_pct": 1.0}
-        config.pretrained_cfg = cfg  # saved in the model's config.json, from which timm's processor is loaded
-        return TimmWrapperImageProcessor(pretrained_cfg=cfg, architecture=config.architecture)
     try:
+        if isinstance(config, TimmWrapperConfig):
+            cfg = dict(config.pretrained_cfg)
+            if image_size is not None:
+                cfg["input_size"] = [3, image_size, image_size]
+            if resize != "keep":
+                cfg |= {"crop_mode": TIMM_CROP_MODES[resize], "crop_pct": 1.0}
+            config.pretrained_cfg = cfg  # saved in the model's config.json, from which timm's processor is loaded
+            return TimmWrapperImageProcessor(pretrained_cfg=cfg, architecture=config.architecture)
         # The backend changes pixels and is not saved: this is what `pipeline` takes too (traps 16, 40).
         processor = AutoImageProcessor.from_pretrained(folder, backend="torchvision", trust_remote_code=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
+    except Exception as error:  # whatever its own checks raise
         raise InputError(
             f"the image processor of the model '{model}'",
-            expected="a preprocessor_config.json of transformers",
-            found=str(error).splitlines()[0],
+            expected="a preprocessor_config.json of transformers, or a pretrained_cfg of timm",
+            found=first_line(error),
             fix="AutoImageProcessor.from_pretrained(<original>).save_pretrained(<folder>)",
         ) from error
     if resize == "keep" and image_size is None:
@@ -148,10 +158,10 @@ def load_processor(
             do_pad=resize == "pad",  # after normalising, with zeros: the mean colour
             pad_size=exact,
             do_rescale=True,
-            do_normalize=processor.do_normalize,
+            do_normalize=True,
             image_mean=list(spec.mean),
             image_std=list(spec.std),
-            do_convert_rgb=processor.do_convert_rgb,
+            do_convert_rgb=getattr(processor, "do_convert_rgb", None),
         )
     new = input_spec(processor)
     if (new.height, new.width) != (height, width) or resize not in ("keep", new.resize):

@@ -32,6 +32,11 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "checkpoint"
 FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, on one line."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
 def find(model: str | Path, revision: str | None) -> Path:
     """The folder with the checkpoint's files; a Hub id is downloaded first."""
     name = str(model)
@@ -40,12 +45,7 @@ def find(model: str | Path, revision: str | None) -> Path:
     folder = SAMPLE if name == "sample" else Path(name).expanduser()
     if folder.is_dir():
         return folder
-    if (
-        isinstance(model, Path)
-        or folder.is_absolute()
-        or name.startswith((".", "~", "sample"))
-        or name.count("/") != 1
-    ):
+    if isinstance(model, Path) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise InputError(
             f"the model '{name}'",
             expected="a folder, a Hub id such as microsoft/resnet-50, timm/<name>, efficientnet-lite0 or sample",
@@ -55,10 +55,16 @@ def find(model: str | Path, revision: str | None) -> Path:
     return _download(name, revision)
 
 
+def _hub_id(name: str) -> str:
+    """The Hub's id: `timm/resnet18` means `timm/resnet18.a1_in1k`, timm's default weights, as in timm itself."""
+    if not name.startswith("timm/") or "." in name:
+        return name
+    known = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
+    return f"{name}.{known.tag}" if known and known.hf_hub_id and known.tag else name
+
+
 def _download(name: str, revision: str | None) -> Path:
-    if name.startswith("timm/") and "." not in name:  # timm/resnet18 means timm/resnet18.a1_in1k, as in timm itself
-        known = timm.models.get_pretrained_cfg(name.removeprefix("timm/"), allow_unregistered=True)
-        name = (known and known.hf_hub_id and f"{name}.{known.tag}") or name
+    name = _hub_id(name)
     where = f"the model '{name}'" + (f" at revision '{revision}'" if revision else "")
     try:
         # One question without retries tells at once whether the Hub is there: `from_pretrained` would ask for 46 s.
@@ -85,7 +91,7 @@ def _download(name: str, revision: str | None) -> Path:
             raise InputError(
                 where,
                 expected="a model in the local cache, or a way to the Hub",
-                found=f"neither; the Hub cannot be reached ({str(unreachable).splitlines()[0]})",
+                found=f"neither; the Hub cannot be reached ({first_line(unreachable)})",
                 fix="connect, download it elsewhere and give the folder, or take --model efficientnet-lite0",
             ) from unreachable
 
@@ -126,7 +132,10 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
             found=f"{', '.join(pickles)}, a pickle, which can run code" if pickles else "no safetensors file",
             fix="convert it: load it where you trust it, then save_pretrained(folder)",
         )
-    if not {"preprocessor_config.json", "processor_config.json"} & set(names) and "pretrained_cfg" not in raw:
+    is_timm = raw.get("model_type") == "timm_wrapper" or "pretrained_cfg" in raw
+    if not (
+        "pretrained_cfg" in raw if is_timm else {"preprocessor_config.json", "processor_config.json"} & set(names)
+    ):
         raise InputError(
             what,
             expected="preprocessor_config.json: how the net was shown its pictures",
@@ -134,20 +143,20 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
             fix="save the processor of the original checkpoint there: "
             "AutoImageProcessor.from_pretrained(<original>).save_pretrained(<folder>)",
         )
-    if raw.get("model_type") == "timm_wrapper" or "pretrained_cfg" in raw:
-        # timm's own save_for_hf writes a number of classes that TimmWrapper cannot take twice (design note: trap 22).
-        (raw.get("model_args") or {}).pop("num_classes", None)
-        config = TimmWrapperConfig.from_dict(raw)
-    else:
-        try:
+    try:
+        if is_timm:
+            # timm's own save_for_hf writes a number of classes that TimmWrapper then gets twice (trap 22).
+            (raw.get("model_args") or {}).pop("num_classes", None)
+            config: PreTrainedConfig = TimmWrapperConfig.from_dict(raw)
+        else:
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            raise InputError(
-                what,
-                expected="a model type that transformers knows",
-                found=f"model_type {raw.get('model_type')!r}: {str(error).splitlines()[0]}",
-                fix="upgrade transformers, or take another checkpoint",
-            ) from error
+    except Exception as error:  # an unknown type, or a value that this type's own checks refuse
+        raise InputError(
+            what,
+            expected="a config.json of a model type that transformers knows",
+            found=f"model_type {raw.get('model_type')!r}: {first_line(error)}",
+            fix="upgrade transformers or timm, or take another checkpoint",
+        ) from error
     if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise InputError(
             what,
@@ -203,12 +212,13 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
     """What a card says of a base model; never raises, and asks the Hub at most once.
 
     Returns:
-        `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or version of the
+        `name` (for a title), `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or version of the
         package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and `base_model` (a Hub
         id for a card's metadata, or None).
     """
     name = str(model)
     told: dict[str, str | None] = {
+        "name": name,
         "id": name,
         "revision": None,
         "license": "unknown",
@@ -222,12 +232,19 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
             # here: no base_model.
             version = importlib.metadata.version(LITE0_PACKAGE)
             id = f"{LITE0_PACKAGE} {version} (PyPI; ImageNet; timm architecture tf_efficientnet_lite0)"
-            return {**told, "id": id, "revision": version, "license": "apache-2.0", "kind": "embedded"}
+            known = {"name": "EfficientNet-Lite0", "license": "apache-2.0", "kind": "embedded"}
+            return {**told, "id": id, "revision": version} | known
         folder = SAMPLE if name == "sample" else Path(name).expanduser()
         if folder.is_dir():
             kind = "embedded" if name == "sample" else "folder"
-            return {**told, "id": folder.resolve().name if kind == "folder" else name, "kind": kind} | _license(folder)
-        told["base_model"] = name
+            known = folder.resolve().name
+            told |= (
+                {"name": known, "id": known}
+                if kind == "folder"
+                else {"name": "hf_fashion's small Swin", "id": "sample"}
+            )
+            return {**told, "kind": kind} | _license(folder)
+        name = told["id"] = told["base_model"] = _hub_id(name)
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):
             return {**told, "revision": Path(cached).parent.name} | _license(Path(cached).parent)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import timm
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 from scipy.special import softmax
-from transformers import EvalPrediction, PreTrainedModel, Trainer
+from transformers import EvalPrediction, PreTrainedModel, TimmWrapperForImageClassification, Trainer
 
 from hf_fashion import backbones, images, metric_modules, plots
 from hf_fashion import metrics as plain_metrics
@@ -274,9 +275,19 @@ def _encoded(dataset: Dataset) -> Dataset:
 
 
 def reset(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    """A net of the same architecture with random weights: what the checkpoint's weights are compared with."""
+    """A net of the same architecture with random weights: what the checkpoint's weights are compared with.
+
+    Drawn as its own library draws it: transformers' wrapper would give a timm net weights of a deviation of 0.02, with
+    which nets with batch normalisation answer the same to every photo.
+    """
     torch.manual_seed(seed)
-    return type(model)(model.config)
+    fresh = type(model)(model.config)
+    if isinstance(fresh, TimmWrapperForImageClassification):
+        config = fresh.config
+        fresh.timm_model = timm.create_model(
+            config.architecture, pretrained=False, num_classes=config.num_labels, **(config.model_args or {})
+        )
+    return fresh
 
 
 def facts(

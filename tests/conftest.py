@@ -1,0 +1,17 @@
+"""No test asks a Hub, and none reads or writes the user's caches. Set before anything imports huggingface_hub."""
+
+import os
+import sys
+import tempfile
+
+assert "huggingface_hub" not in sys.modules, "the environment below would come too late"
+_HOME = tempfile.TemporaryDirectory(prefix="hf_fashion_tests_")
+os.environ |= {
+    "HF_HOME": _HOME.name,
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "MPLBACKEND": "agg",
+}
+for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_OFFLINE"):
+    os.environ.pop(_name, None)

@@ -1,0 +1,72 @@
+"""What the README and the other pages promise is there: settings, files, code."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_fashion import training
+from hf_fashion.recipes import classify as recipe
+from hf_fashion.recipes import score
+from hf_fashion.tasks import classify
+
+ROOT = Path(__file__).parents[1]
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("hf_fashion/samples/**/*.md"), *ROOT.glob("model_cards/*.md")]
+RECIPES = {"classify": (recipe, classify.Arguments), "score": (score, score.Arguments)}
+
+
+def commands(text):
+    """(recipe, tokens) of every `accelerate launch recipes/...` in a text."""
+    for name, rest in re.findall(r"accelerate launch recipes/(\w+)\.py([^\n`#]*)", text):
+        yield name, rest.split()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^)#\s]+)", text)
+    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("recipes/*.py")], ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_in_commands_exist(page):
+    for name, tokens in commands(page.read_text(encoding="utf-8")):
+        known = {
+            f"--{field}"
+            for group in (RECIPES[name][1], training.FashionTrainingArguments)
+            for field in group.__dataclass_fields__
+        } | {"--config", "--help"}
+        assert {token for token in tokens if token.startswith("--")} <= known
+
+
+def test_settings_named_in_the_prose_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    known = {
+        field
+        for group in (classify.Arguments, training.FashionTrainingArguments)
+        for field in group.__dataclass_fields__
+    }
+    known |= {"config", "help", "exclude"}
+    assert set(re.findall(r"--([a-z_]+)", text)) <= known
+
+
+def test_python_of_the_readme_runs(tmp_path, monkeypatch):
+    """The block that trains, on few photos: the code is the README's, only `load` gives less."""
+    import hf_fashion
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "FashionTrainer(" in block]
+    whole = hf_fashion.data.load
+
+    def few(*args, **kwargs):
+        dataset, report = whole(*args, **kwargs)
+        for split in dataset:
+            dataset[split] = dataset[split].select(range(20))
+        return dataset, report
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(hf_fashion.data, "load", few)
+    scope = {}
+    exec(compile(code, "README.md", "exec"), scope)
+    assert scope["trainer"].state.global_step == 1
