@@ -5,7 +5,9 @@ import contextlib
 import html
 import io
 import os
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,8 +55,17 @@ def write(
     return card
 
 
-def render(run: record.Run, prose: str | Path | None = None, plots: str = "plots") -> ModelCard:
-    """The card of a folder that has all else; `plots` is where its pictures lie, seen from the card."""
+def render(
+    run: record.Run, prose: str | Path | None = None, plots: str = "plots", command: str | None = None
+) -> ModelCard:
+    """The card of a folder that has all else.
+
+    Args:
+        run: The folder.
+        prose: A Markdown file for "Intended use and limits".
+        plots: Where the card's pictures lie, seen from the card.
+        command: The command that rendered the card, when it was not the recipe.
+    """
     info, results = run.info, run.results
     dataset, base = info["dataset"], info["base_model"]
     license_ = _result_license(info)
@@ -92,6 +103,7 @@ def render(run: record.Run, prose: str | Path | None = None, plots: str = "plots
         },
         prose=text,
         plots=plots,
+        command=command,
     )
 
 
@@ -109,7 +121,8 @@ def main(argv: list[str] | None = None) -> None:
     target = Path(args.to)
     pictures = target.with_suffix("")
     shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True)
-    render(run, args.prose or run.info["arguments"].get("card_prose"), plots=pictures.name).save(target)
+    command = shlex.join(["hf-fashion", "card", *(sys.argv[2:] if argv is None else argv)])
+    render(run, args.prose or run.info["arguments"].get("card_prose"), pictures.name, command).save(target)
     print(target)
 
 

@@ -102,23 +102,26 @@ class FashionTrainer(Trainer):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        # Same numbers, and a convolution net takes half the time on a CPU, less on a GPU too.
+        self.model.to(memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model
-        if self._is_plain(model):
+        if self._is_plain() and isinstance(model, PreTrainedModel):
             restore(model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
-        if self._is_plain(self.model):
-            restore(self.model, self.state.best_model_checkpoint)
+        best = self.state.best_model_checkpoint
+        if self._is_plain() and isinstance(self.model, PreTrainedModel) and best is not None:
+            restore(self.model, best)
         else:
             super()._load_best_model()
 
-    def _is_plain(self, model: Any) -> bool:
-        return isinstance(model, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
+    def _is_plain(self) -> bool:
+        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
 
 def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
@@ -127,9 +130,10 @@ def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
     Raises:
         InputError: The checkpoint holds other tensors than the model.
     """
-    fresh, info = type(model).from_pretrained(
+    loaded: Any = type(model).from_pretrained(
         checkpoint, dtype=model.dtype, use_safetensors=True, output_loading_info=True
     )
+    fresh, info = loaded
     odd = {name: sorted(map(str, keys)) for name, keys in info.items() if keys}
     if odd:
         raise InputError(
@@ -141,7 +145,7 @@ def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
     model.load_state_dict(fresh.state_dict(), strict=True)
 
 
-def parse_args(recipe: str, dataclasses: Sequence[type], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
+def parse_args(recipe: str, dataclasses: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
     """Parses the command line of a recipe, and `--config` in front of it, into dataclasses.
 
     A config is a YAML file of settings (or the run.json of an earlier run): a path, or the name of one of

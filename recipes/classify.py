@@ -9,7 +9,8 @@
     accelerate launch recipes/classify.py --config classify-efficientnet-lite0 --dataset photos.csv --split_by seller
     accelerate launch recipes/classify.py --output_dir runs/mine --resume_from_checkpoint last
 
-The first trains on 400 photos that ship with hf_fashion. `--help` lists every setting.
+The first, with nothing typed, is `--config classify-efficientnet-lite0` on the 400 photos that ship with hf_fashion.
+`--help` lists every setting.
 """
 
 import sys
@@ -23,7 +24,7 @@ from hf_fashion.tasks import classify
 
 
 def main(argv: list[str] | None = None) -> record.Run:
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--config", "classify-efficientnet-lite0"]
     args, training_args, settings = training.parse_args(
         "classify", (classify.Arguments, training.FashionTrainingArguments), argv
     )

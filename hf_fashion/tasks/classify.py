@@ -133,7 +133,8 @@ def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float
     """`compute_metrics` for the Trainer: the figures that choose a checkpoint, without intervals."""
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:
-        figures = plain_metrics.classification(prediction.predictions, prediction.label_ids, labels, n_resamples=0)
+        scores, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
+        figures = plain_metrics.classification(scores, references, labels, n_resamples=0)
         return {name: figures[name] for name in ("accuracy", "f1_macro")}
 
     return compute
@@ -150,7 +151,7 @@ def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequ
     for split in splits:
         rows = dataset[split]
         output = trainer.predict(prepare(rows, processor), metric_key_prefix=split)
-        scores = softmax(output.predictions.astype(np.float64), axis=1)
+        scores = softmax(np.asarray(output.predictions, dtype=np.float64), axis=1)
         label = rows.features["label"]
         table = {
             "split": [split] * len(rows),
@@ -182,7 +183,7 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
     Raises:
         InputError: A label that the model does not know.
     """
-    names = [model.config.id2label[number] for number in range(model.config.num_labels)]
+    names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
     number = {name: place for place, name in enumerate(names)}
     old = next(iter(dataset.values())).features["label"].names
     strangers = [name for name in old if name not in number]
@@ -238,12 +239,10 @@ def figures(
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
     drawn["confusion_matrix"] = plots.confusion_matrix(figured["confusion_matrix"], labels, f"Confusions, {of_test}")
     present = [label for label in labels if figured[f"n/{label}"]]
-    drawn["f1_by_class"] = plots.intervals(
-        present,
-        *([figured[f"f1/{label}{end}"] for label in present] for end in ("", "_low", "_high")),
-        [figured[f"n/{label}"] for label in present],
-        f"F1 by class with 95 % intervals, {of_test}",
-    )
+    value, low, high = ([figured[f"f1/{label}{end}"] for label in present] for end in ("", "_low", "_high"))
+    counts = [figured[f"n/{label}"] for label in present]
+    title = f"F1 by class with 95 % intervals, {of_test}"
+    drawn["f1_by_class"] = plots.intervals(present, value, low, high, counts, title)
     rows = _of_split(predictions, split)
     wrong = [row for row in rows if row["label"] != row["prediction"]]
     surest = sorted(wrong, key=lambda row: -row["score"])[:18]

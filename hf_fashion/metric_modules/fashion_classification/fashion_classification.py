@@ -2,6 +2,7 @@
 
 import datasets
 import evaluate
+import numpy as np
 
 import hf_fashion.metrics
 
@@ -42,7 +43,7 @@ _CITATION = """
 class FashionClassification(evaluate.Metric):
     """See the module; computes `hf_fashion.metrics.classification`."""
 
-    def _info(self):
+    def _info(self) -> evaluate.MetricInfo:
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
@@ -53,5 +54,13 @@ class FashionClassification(evaluate.Metric):
             reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
         )
 
-    def _compute(self, predictions, references, labels, n_resamples=1000, seed=0):
-        return hf_fashion.metrics.classification(predictions, references, labels, n_resamples=n_resamples, seed=seed)
+    def _compute(
+        self,
+        predictions: list[list[float]],
+        references: list[int],
+        labels: list[str],
+        n_resamples: int = 1000,
+        seed: int = 0,
+    ) -> dict:
+        scores, truth = np.asarray(predictions), np.asarray(references)
+        return hf_fashion.metrics.classification(scores, truth, labels, n_resamples=n_resamples, seed=seed)
