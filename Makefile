@@ -9,7 +9,7 @@ export HF_HUB_DISABLE_TELEMETRY ?= 1
 .PHONY: help install classify test test-slow check bench clean
 
 help:  ## what the targets do
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/installed  ## the library, editable, with the tools of its tests, into .venv
 

@@ -1,11 +1,12 @@
 """Accuracy and CPU time on clothing-dataset-small, of each checkpoint that ships, by its config.
 
-    python benchmarks/clothing.py --data clothing                         # every row, three seeds: hours
+    python benchmarks/clothing.py --data clothing                        # every row, three seeds: hours
     python benchmarks/clothing.py --data clothing --rows frozen --seeds 42
 
 `--data` is a folder with train, validation and test parquet files (github.com/alexeygrigorev/clothing-dataset-small,
 CC0). Every row is a whole run of `recipes/classify.py`; the checkpoint is chosen on validation, and each test photo is
-looked at once. The peer stands in the same table: frozen features for the fine-tunes, random weights for the small net.
+looked at once. The peer stands in the same table: a frozen backbone beside the fine-tune, random weights beside the
+small net.
 """
 
 import argparse

@@ -18,6 +18,7 @@ _NAMES = {
     "metrics": "hf_fashion.metrics",
     "plots": "hf_fashion.plots",
     "record": "hf_fashion.record",
+    "settings": "hf_fashion.settings",
     "tasks": "hf_fashion.tasks",
     "training": "hf_fashion.training",
     "FashionTrainer": "hf_fashion.training",
@@ -29,7 +30,7 @@ _NAMES = {
     "freeze": "hf_fashion.backbones",
     "load": "hf_fashion.data",
     "load_classifier": "hf_fashion.backbones",
-    "parse_args": "hf_fashion.training",
+    "parse_args": "hf_fashion.settings",
 }
 
 __all__ = sorted(_NAMES)

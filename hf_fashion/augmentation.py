@@ -1,5 +1,6 @@
 """Random pictures that are the same again: every draw is keyed by seed, epoch and row."""
 
+import functools
 import hashlib
 from collections.abc import Callable
 from typing import Any
@@ -48,12 +49,25 @@ def crop_and_flip(spec: InputSpec, smallest_crop: float = 0.5, flip: bool = True
         smallest_crop: Smallest share of the picture's area that a random crop keeps; 1.0 crops (almost) nothing.
         flip: Mirror half of the pictures. Not for labels that know left from right.
     """
-    steps = [
-        v2.PILToTensor(),
+    steps: list[Callable[..., Any]] = [v2.PILToTensor()]
+    if spec.resize == "pad":  # as at evaluation: a crop of the padded picture, not of the picture
+        steps.append(functools.partial(pad_to_shape, height=spec.height, width=spec.width, mean=spec.mean))
+    steps.append(
         v2.RandomResizedCrop(
             (spec.height, spec.width), scale=(smallest_crop, 1.0), interpolation=spec.interpolation, antialias=True
-        ),
-    ]
+        )
+    )
     if flip:
         steps.append(v2.RandomHorizontalFlip())
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(spec.mean, spec.std)])
+
+
+def pad_to_shape(photo: torch.Tensor, height: int, width: int, mean: tuple[float, ...]) -> torch.Tensor:
+    """(3, h, w) bytes -> the smallest picture of the shape height : width around it, filled with the mean colour."""
+    _, h, w = photo.shape
+    to_h, to_w = max(h, round(w * height / width)), max(w, round(h * width / height))
+    top, left = (to_h - h) // 2, (to_w - w) // 2
+    padded = torch.tensor([round(255 * value) for value in mean], dtype=torch.uint8)[:, None, None]
+    padded = padded.expand(3, to_h, to_w).clone()
+    padded[:, top : top + h, left : left + w] = photo
+    return padded

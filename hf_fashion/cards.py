@@ -5,6 +5,7 @@ import contextlib
 import html
 import io
 import os
+import re
 import shlex
 import shutil
 import sys
@@ -13,27 +14,32 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import jinja2
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from PIL import Image
 
 from hf_fashion import record
 from hf_fashion.errors import InputError
 
-METADATA_METRICS = ("accuracy", "top_5_accuracy", "precision_macro", "recall_macro", "f1_macro")
 # The Hub's own names for the kinds of metric; ours say more (macro, top 5).
 METRIC_TYPES = {
-    "accuracy": "accuracy", "top_5_accuracy": "accuracy", "precision_macro": "precision",
-    "recall_macro": "recall", "f1_macro": "f1",
-}  # fmt: skip
+    "accuracy": "accuracy",
+    "top_5_accuracy": "accuracy",
+    "precision_macro": "precision",
+    "recall_macro": "recall",
+    "f1_macro": "f1",
+}
+LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # as all ids of the Hub's list are
+ROWS_SHOWN = 40  # classes in a card's table
 UNKNOWN = "unknown"
 
 
 def write(
     run: record.Run,
     *,
-    usage: Callable[[str, str], str],
-    photo: Image.Image,
-    photo_label: str,
+    usage: Callable[[str, str], str] | None = None,
+    photo: Image.Image | None = None,
+    photo_label: str | None = None,
     task: str = "image-classification",
     prose: str | Path | None = None,
 ) -> ModelCard:
@@ -41,15 +47,17 @@ def write(
 
     Args:
         run: A finished `record.write`.
-        usage: (model, photo path) -> Python code; it is executed on `photo`, and its output is shown.
+        usage: (model, photo path) -> Python code; it is executed on `photo`, and its output is shown. None for a run
+            that only measured.
         photo: A picture of the test split.
         photo_label: Its true label.
         task: The Hub's name of the task.
         prose: A Markdown file for "Intended use and limits"; what the run itself can say stands there otherwise.
     """
-    code = usage(run.folder.name, "photo.jpg")
-    output = _execute(code, run.folder, photo)
-    run.note(usage={"code": code, "output": output, "label": photo_label}, task=task)
+    run.note(task=task)
+    if usage is not None and photo is not None:
+        code = usage(run.name, "photo.jpg")
+        run.note(usage={"code": code, "output": _execute(code, run, photo), "label": photo_label})
     card = render(run, prose)
     card.save(run.folder / "README.md")
     return card
@@ -67,43 +75,55 @@ def render(
         command: The command that rendered the card, when it was not the recipe.
     """
     info, results = run.info, run.results
-    dataset, base = info["dataset"], info["base_model"]
-    license_ = _result_license(info)
+    dataset, base, labels = info["dataset"], info["base_model"], info["labels"]
+    from_scratch = bool(info["arguments"].get("from_scratch"))
+    # A licence is given and not computed: what nobody said is unknown.
+    license_ = info["arguments"].get("license") or UNKNOWN
     metadata = ModelCardData(
-        model_name=run.folder.name,
-        license=license_ if license_ != UNKNOWN else UNKNOWN,
+        model_name=run.name,
+        license=license_,
         library_name="transformers",
         pipeline_tag=info["task"],
         tags=["hf_fashion", "fashion", info["task"]],
-        metrics=sorted({METRIC_TYPES[name] for name in METADATA_METRICS if name in results}),
-        base_model=None if _from_scratch(info) else base.get("base_model"),
-        base_model_relation="finetune" if base.get("base_model") and not _from_scratch(info) else None,
+        metrics=sorted({METRIC_TYPES[name] for name in record.HEADLINE if name in results}),
+        base_model=None if from_scratch else base.get("base_model"),
+        base_model_relation="finetune" if base.get("base_model") and not from_scratch else None,
         datasets=[dataset["source"]] if dataset.get("kind") == "hub" else None,
         eval_results=list(_eval_results(info, results)),
     )
-    text = _prose(prose)
-    return ModelCard.from_template(
-        metadata,
-        template_path=str(Path(__file__).parent / "templates" / f"{info['recipe']}.md"),
-        info=info,
-        results=results,
-        md=_markdown,
-        fmt=lambda name, figures: _figure(name, figures),
-        dataset_name=_dataset_name(dataset),
-        base_name=_base_name(info),
-        from_scratch=_from_scratch(info),
-        headline=[name for name in record.HEADLINE if name in results],
-        labels=info["labels"],
-        license_chain={
-            "photos": dataset.get("license") or UNKNOWN,
-            "base model": "none: trained from random weights"
-            if _from_scratch(info)
-            else base.get("license") or UNKNOWN,
-            "this model": license_,
-        },
-        prose=text,
-        plots=plots,
-        command=command,
+    folder = Path(__file__).parent / "templates"
+    template = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), keep_trailing_newline=True).get_template(
+        f"{info['recipe']}.md"
+    )
+    weakest = sorted(labels, key=lambda label: (results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0.0))
+    shown = set(weakest[:ROWS_SHOWN])
+    output = info.get("usage", {}).get("output", "")
+    return ModelCard(
+        template.render(
+            card_data=metadata.to_yaml(),
+            info=info,
+            results=results,
+            labels=labels,
+            table_labels=[label for label in labels if label in shown],
+            headline=[name for name in record.HEADLINE if name in results],
+            license_chain={
+                "photos": dataset.get("license") or UNKNOWN,
+                "base model": "none: random weights" if from_scratch else base.get("license") or UNKNOWN,
+                "this model": license_,
+            },
+            dataset_name=_dataset_name(dataset),
+            base_name=base["name"],
+            from_scratch=from_scratch,
+            prose=_prose(prose),
+            plots=plots,
+            shown_command=_without_folders(info["command"]),
+            command=command,
+            fence="`" * max([3, *(len(run_) + 1 for run_ in re.findall("`+", output))]),
+            md=_markdown,
+            shown=lambda value: _markdown(Path(value).name if _is_path(value) else value),
+            fmt=_figure,
+            share=lambda key: "–" if results[key] is None else f"{results[key]:.2f}",
+        )
     )
 
 
@@ -113,24 +133,53 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="A run's folder.")
     parser.add_argument("--prose", help="Markdown file with intended use and limits.")
     parser.add_argument("--to", help="Write the card here, and its plots into a folder beside it. Default: README.md.")
+    argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     run = record.read(args.folder)
+    if "task" not in run.info:
+        raise InputError(
+            args.folder, expected="the folder of a finished run", found=f"status: {run.info['status']}",
+            fix="resume that run, or name another",
+        )  # fmt: skip
+    prose = args.prose or run.info["arguments"].get("card_prose")
     if args.to is None:
-        render(run, args.prose or run.info["arguments"].get("card_prose")).save(run.folder / "README.md")
+        render(run, prose).save(run.folder / "README.md")
         return
     target = Path(args.to)
+    if target.is_dir() or (target.exists() and "tags:\n- hf_fashion\n" not in target.read_text(encoding="utf-8")):
+        raise InputError(
+            f"--to {target}", expected="a new file, or a card that was written before", found="something else",
+            fix="name another file",
+        )  # fmt: skip
     pictures = target.with_suffix("")
     shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True)
-    command = shlex.join(["hf-fashion", "card", *(sys.argv[2:] if argv is None else argv)])
-    render(run, args.prose or run.info["arguments"].get("card_prose"), pictures.name, command).save(target)
+    render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv])).save(target)
     print(target)
 
 
-def _execute(code: str, folder: Path, photo: Image.Image) -> str:
+def refuse_license(license_: str | None) -> None:
+    """Raises InputError unless it may be the Hub's id of a licence: an invalid card would stop a whole upload."""
+    if license_ is not None and not LICENSE_ID.fullmatch(license_):
+        raise InputError(
+            f"--license {license_}", expected="an id of the Hub's list, as apache-2.0, mit, cc-by-4.0, other",
+            found=license_, fix="--license other, when it is none of these",
+        )  # fmt: skip
+
+
+def refuse_prose(path: str | None) -> None:
+    """Raises InputError unless the text for the card is there."""
+    _prose(path)
+
+
+def _execute(code: str, run: record.Run, photo: Image.Image) -> str:
     """Runs the code where the folder and photo.jpg lie beside it, as it stands on the card; returns what it prints."""
     printed = io.StringIO()
     with tempfile.TemporaryDirectory() as place:
-        (Path(place) / folder.name).symlink_to(folder.resolve(), target_is_directory=True)
+        here = Path(place) / run.name
+        try:
+            here.symlink_to(run.folder.resolve(), target_is_directory=True)
+        except OSError:  # Windows without the right to make links
+            shutil.copytree(run.folder, here, ignore=shutil.ignore_patterns("checkpoint-*"))
         photo.save(Path(place) / "photo.jpg", quality=95)
         with contextlib.chdir(place), contextlib.redirect_stdout(printed):
             exec(compile(code, "<the card's usage>", "exec"), {"__name__": "__usage__"})
@@ -139,7 +188,7 @@ def _execute(code: str, folder: Path, photo: Image.Image) -> str:
 
 def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[EvalResult]:
     dataset = info["dataset"]
-    for name in METADATA_METRICS:
+    for name in record.HEADLINE:
         if name in results:
             yield EvalResult(
                 task_type=info["task"],
@@ -154,21 +203,19 @@ def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[Eva
             )
 
 
-def _result_license(info: dict[str, Any]) -> str:
-    """What the user said; otherwise nothing is claimed, since a licence is given and not computed."""
-    return info["arguments"].get("license") or UNKNOWN
-
-
-def _from_scratch(info: dict[str, Any]) -> bool:
-    return bool(info["arguments"].get("from_scratch"))
-
-
 def _dataset_name(dataset: dict[str, Any]) -> str:
-    return str(dataset.get("name") or Path(str(dataset["source"])).name or dataset["source"])
+    if dataset.get("kind") == "sample":
+        return "the sample photos of hf_fashion"
+    return Path(str(dataset["source"])).resolve().name if dataset.get("kind") != "hub" else str(dataset["source"])
 
 
-def _base_name(info: dict[str, Any]) -> str:
-    return str(info["base_model"].get("name") or info["base_model"].get("id") or UNKNOWN)
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str) and Path(value).is_absolute()
+
+
+def _without_folders(command: str) -> str:
+    """The command with absolute paths cut to their names: a card is read by others, a home folder is not theirs."""
+    return shlex.join(Path(token).name if _is_path(token) else token for token in shlex.split(command))
 
 
 def _prose(path: str | Path | None) -> str | None:
@@ -178,7 +225,7 @@ def _prose(path: str | Path | None) -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise InputError(
-            f"--card_prose {path}", expected="a Markdown file", found=os.strerror(error.errno or 0),
+            f"the text for the card, {path}", expected="a Markdown file", found=os.strerror(error.errno or 0),
             fix="the path of a text with intended use and limits, or leave it out",
         ) from error  # fmt: skip
 

@@ -84,6 +84,9 @@ def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -
         counts = {split: data.class_counts(rows) for split, rows in dataset.items()}
     coverage(counts, names, report)
     report.sizes = {split: int(count.sum()) for split, count in counts.items()}
+    for split, size in report.sizes.items():
+        if size == 0:
+            report.add("error", f"split {split}", "", expected="photos", found="none that can be read", fix="add some")
     return report
 
 

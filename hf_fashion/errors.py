@@ -1,8 +1,9 @@
 """The error for what a user gave: what was expected, what was found, what to type next."""
 
+import contextlib
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -30,6 +31,22 @@ def in_range(name: str, value: float, lowest: float, highest: float) -> None:
             found=str(value),
             fix=f"--{name} with a value between them",
         )
+
+
+@contextlib.contextmanager
+def library_errors(what: str) -> Iterator[None]:
+    """Turns what a library raises about a user's settings into an `InputError` with the library's own words."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise InputError(
+            what,
+            expected="values that the library takes",
+            found=f"{type(error).__name__}: {error}",
+            fix="change the setting that it names",
+        ) from error
 
 
 def script(main: Callable[..., Any]) -> Callable[..., None]:

@@ -2,16 +2,20 @@
 
 The values are scikit-learn's. The intervals are percentile bootstraps over rows (Efron and Tibshirani, An
 Introduction to the Bootstrap, 1993, chapter 13): rows are drawn with replacement, the figure is computed again on
-each draw, and the 2.5th and 97.5th percentiles are the ends of the 95 % interval.
+each draw on which it is defined, and the 2.5th and 97.5th percentiles are the ends of the 95 % interval. Where all
+rows are right, or all wrong, every draw says the same, and a bootstrap would claim certainty: there the interval is
+Wilson's for k of n (Journal of the American Statistical Association 22, 1927), n being the rows that it counts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
 CONFIDENCE = 0.95
+N_RESAMPLES = 1000
+_Z = 1.959964  # of the normal distribution, for CONFIDENCE
 
 
 def classification(
@@ -19,13 +23,13 @@ def classification(
     references: np.ndarray,
     labels: Sequence[str],
     *,
-    n_resamples: int = 1000,
+    n_resamples: int = N_RESAMPLES,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Accuracy, top-5, precision, recall and F1 of single-label predictions, with 95 % intervals.
 
     Macro averages are over the classes that occur in references or predictions, as scikit-learn's are by default.
-    Micro precision, recall and F1 of single-label predictions all equal accuracy; `f1_micro` is there by its name.
+    Micro precision, recall and F1 of single-label predictions all equal accuracy; they are there by their names.
 
     Args:
         scores: (n, classes) logits or probabilities; the highest is the prediction, the first one at a tie.
@@ -35,9 +39,11 @@ def classification(
         seed: Seed of the draws.
 
     Returns:
-        A flat dict: `n`, each metric as a float, its interval as `<metric>_low` and `<metric>_high`, per class
-        `precision/<label>`, `recall/<label>`, `f1/<label>` and `n/<label>`. `top_5_accuracy` is there only with more
-        than five classes. `confusion_matrix` is a list of rows (true) of columns (predicted).
+        A flat dict: `n`, each metric as a float, the ends of its interval as `<metric>_low` and `<metric>_high`; per
+        class `precision/<label>`, `recall/<label>`, `f1/<label>`, their ends as `f1_low/<label>` and so on, and
+        `n/<label>`. A figure of a class that occurs nowhere is None, and recall is None without rows of the class.
+        `top_5_accuracy` is there only with more than five classes. `confusion_matrix` is a list of rows (true) of
+        columns (predicted).
 
     Raises:
         ValueError: Shapes that do not fit, no rows, scores that are not finite, references out of range.
@@ -46,32 +52,58 @@ def classification(
     _check(scores, references, labels)
     classes = np.arange(len(labels))
     predictions = scores.argmax(axis=1)
-    precision, recall, f1, support = precision_recall_fscore_support(
-        references, predictions, labels=classes, zero_division=0.0
-    )
-    macro = precision_recall_fscore_support(references, predictions, average="macro", zero_division=0.0)
     accuracy = float(accuracy_score(references, predictions))
     results: dict[str, Any] = {"n": len(references), "accuracy": accuracy}
     in_top_5 = None
     if len(labels) > 5:
         results["top_5_accuracy"] = float(top_k_accuracy_score(references, scores, k=5, labels=classes))
         in_top_5 = _in_top(scores, references, k=5)
-    results |= dict(zip(("precision_macro", "recall_macro", "f1_macro"), map(float, macro[:3]), strict=True))
-    results["f1_micro"] = float(
-        precision_recall_fscore_support(references, predictions, average="micro", zero_division=0.0)[2]
-    )
-    for number, label in enumerate(labels):
-        results[f"precision/{label}"] = float(precision[number])
-        results[f"recall/{label}"] = float(recall[number])
-        results[f"f1/{label}"] = float(f1[number])
-        results[f"n/{label}"] = int(support[number])
+    for average in ("macro", "micro"):
+        values = precision_recall_fscore_support(references, predictions, average=average, zero_division=0.0)[:3]
+        for name, value in zip(("precision", "recall", "f1"), values, strict=True):
+            results[f"{name}_{average}"] = float(value)
+    by_class = precision_recall_fscore_support(references, predictions, labels=classes, zero_division=np.nan)
+    matrix = confusion_matrix(references, predictions, labels=classes)
+    counts = {"precision": matrix.sum(axis=0), "recall": matrix.sum(axis=1)}
+    counts["f1"] = (counts["precision"] + counts["recall"]) / 2
+    for name, values in zip(("precision", "recall", "f1"), by_class[:3], strict=True):
+        for label, value in zip(labels, values, strict=True):
+            results[f"{name}/{label}"] = None if np.isnan(value) else float(value)
+    for label, count in zip(labels, by_class[3], strict=True):
+        results[f"n/{label}"] = int(count)
     if n_resamples:
         draws = _resample(predictions, references, in_top_5, labels, n_resamples, seed)
-        tail = (1 - CONFIDENCE) / 2 * 100
-        for name, values in draws.items():
-            results[f"{name}_low"], results[f"{name}_high"] = map(float, np.percentile(values, [tail, 100 - tail]))
-    results["confusion_matrix"] = confusion_matrix(references, predictions, labels=classes).tolist()
+        rows = {f"{name}/{label}": counts[name][i] for name in counts for i, label in enumerate(labels)}
+        results |= _intervals(results, draws, rows)
+    results["confusion_matrix"] = matrix.tolist()
     return results
+
+
+def interval_keys(name: str) -> tuple[str, str]:
+    """The keys of the ends of a figure's interval: `f1_low/dress` for `f1/dress`, `accuracy_low` for `accuracy`."""
+    metric, slash, label = name.partition("/")
+    return f"{metric}_low{slash}{label}", f"{metric}_high{slash}{label}"
+
+
+def _intervals(
+    results: Mapping[str, Any], draws: Mapping[str, np.ndarray], rows: Mapping[str, float]
+) -> dict[str, float | None]:
+    tail = (1 - CONFIDENCE) / 2 * 100
+    ends: dict[str, float | None] = {}
+    for name, values in draws.items():
+        value, low, high = results[name], None, None
+        if value is not None:
+            low, high = map(float, np.nanpercentile(values, [tail, 100 - tail]))
+            if value in (0.0, 1.0):
+                low, high = _wilson(value, rows.get(name, results["n"]))
+        ends |= zip(interval_keys(name), (low, high), strict=True)
+    return ends
+
+
+def _wilson(share: float, n: float) -> tuple[float, float]:
+    """The interval for a share of 0 or 1 of n."""
+    reach = _Z**2 / (n + _Z**2)
+    return (1 - reach, 1.0) if share else (0.0, reach)
 
 
 def _resample(
@@ -100,18 +132,20 @@ def _resample(
     f1 = _divide(2 * true_positive, predicted + true)
     occurs = (predicted + true) > 0
     draws = {"accuracy": true_positive.sum(axis=1) / n}
-    draws["f1_micro"] = draws["accuracy"]
+    draws |= {f"{name}_micro": draws["accuracy"] for name in ("precision", "recall", "f1")}
     if in_top_5 is not None:
         draws["top_5_accuracy"] = top_5
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-        draws[f"{name}_macro"] = (values * occurs).sum(axis=1) / occurs.sum(axis=1)
+        # As scikit-learn: a class that occurs counts as 0 where its own figure is not defined.
+        draws[f"{name}_macro"] = np.where(occurs, np.nan_to_num(values), 0.0).sum(axis=1) / occurs.sum(axis=1)
         for number, label in enumerate(labels):
             draws[f"{name}/{label}"] = values[:, number]
     return draws
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    return np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
+    """The share, or NaN where there is nothing to take a share of."""
+    return np.divide(numerator, denominator, out=np.full_like(numerator, np.nan), where=denominator > 0)
 
 
 def _in_top(scores: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:

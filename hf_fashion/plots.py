@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+# Rows of a plot beyond which it is cut to the weakest: a thousand classes do not fit on a page.
+MOST_ROWS = 40
 INK, GREY, BLUE, ORANGE = "#1f2430", "#8a8f99", "#2f6fde", "#d9762b"
 
 
@@ -22,6 +24,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
+    metric = metric.removeprefix("eval_")
     for axes, rows in (
         (left, [("loss", GREY, "training"), ("eval_loss", BLUE, "validation")]),
         (right, [(f"eval_{metric}", BLUE, "validation")]),
@@ -48,8 +51,16 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
-    """Counts in cells, shaded by the share of the true class (the row)."""
+    """Counts in cells, shaded by the share of the true class (the row).
+
+    Of more than `MOST_ROWS` classes the most confused ones are shown.
+    """
     counts = np.asarray(matrix)
+    if len(labels) > MOST_ROWS:
+        wrong = counts.sum(axis=0) + counts.sum(axis=1) - 2 * np.diag(counts)
+        kept = np.sort(np.argsort(-wrong, kind="stable")[:MOST_ROWS])
+        title += f" (the {MOST_ROWS} most confused of {len(labels)} classes)"
+        counts, labels = counts[np.ix_(kept, kept)], [labels[number] for number in kept]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     size = max(4.5, 0.55 * len(labels) + 2.2)
     figure = Figure(figsize=(size + 0.6, size), layout="constrained")

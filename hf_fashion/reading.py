@@ -95,6 +95,11 @@ def read(
     elif not isinstance(source, str | Path):
         raise InputError("dataset", expected=f"a Dataset, {KINDS}", found=f"a {type(source).__name__}", fix="give one")
     elif source == "sample":
+        if _exists("sample"):
+            raise InputError(
+                "dataset sample", expected="one thing of that name", found="the photos that ship, and a ./sample here",
+                fix="--dataset ./sample for yours; to take those that ship, run from another folder",
+            )  # fmt: skip
         return _configured(SAMPLE, config, report)._replace(kind="sample")
     elif on_hub:
         return _hub(str(source), config, revision, report)

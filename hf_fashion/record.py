@@ -44,17 +44,30 @@ def new_folder(stem: str, parent: str | Path = "runs") -> str:
     return next(name for n in itertools.count(1) if not os.path.lexists(name := f"{day}-{n}"))
 
 
+def claim_folder(stem: str, parent: str | Path = "runs") -> str:
+    """Makes the first folder that `new_folder` names and no other process makes first."""
+    while True:
+        folder = new_folder(stem, parent)
+        Path(parent).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(folder).mkdir()
+        except FileExistsError:
+            continue
+        return folder
+
+
 def refuse_in_use(folder: str | Path) -> None:
     """Raises InputError unless `folder` is missing or an empty folder."""
     path = Path(folder)
     if path.is_dir() and not any(path.iterdir()):
         return
     if os.path.lexists(path):
+        resume = "; or go on with that run: --resume_from_checkpoint last" if any(path.glob("checkpoint-*")) else ""
         raise InputError(
             f"--output_dir {folder}",
             expected="a new or empty folder",
             found="a folder with files in it" if path.is_dir() else "a file",
-            fix="another --output_dir; or go on with that run: --resume_from_checkpoint last",
+            fix=f"another --output_dir{resume}",
         )
 
 
@@ -63,11 +76,13 @@ class Run:
 
     Attributes:
         folder: Where everything is.
+        name: The folder's own name.
         info: The content of run.json.
     """
 
     def __init__(self, folder: str | Path, info: dict[str, Any], writes: bool = True) -> None:
         self.folder, self.info, self._writes = Path(folder), info, writes
+        self.name = self.folder.resolve().name  # of `.` too
         self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
 
     @property

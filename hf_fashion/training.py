@@ -1,25 +1,16 @@
-"""Settings and the Trainer: transformers' own, with the defaults and the few repairs that a whole run needs."""
+"""The Trainer and its arguments: transformers' own, with the defaults and the few repairs that a whole run needs."""
 
-import difflib
-import json
 import math
 import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import torch
-import yaml
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from transformers import HfArgumentParser, PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
-from transformers.trainer_utils import get_last_checkpoint
-from transformers.utils import logging as transformers_logging
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from hf_fashion import record
-from hf_fashion.errors import InputError, in_range
+from hf_fashion.errors import InputError, in_range, library_errors
 
 
 @dataclass
@@ -62,18 +53,29 @@ class FashionTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "'last' (needs --output_dir) or the path of a checkpoint."}
     )
 
+    # Frozen parameters do not require gradients, so none of those that do goes unused.
+    ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Leave it False."})
+
     def __post_init__(self) -> None:
         in_range("learning_rate", self.learning_rate, 0.0, 10.0)
-        in_range("num_train_epochs", self.num_train_epochs, 0.0, 1e6)
+        in_range("num_train_epochs", self.num_train_epochs, 1e-6, 1e6)
         in_range("per_device_train_batch_size", self.per_device_train_batch_size, 1, 1e6)
         in_range("per_device_eval_batch_size", self.per_device_eval_batch_size, 1, 1e6)
-        if self.push_to_hub:
-            raise InputError(
-                "--push_to_hub",
-                expected="a run without it: the Trainer's own push uploads pickles and overwrites the card",
-                found="--push_to_hub True",
-                fix="train first, then `hf upload <user>/<name> <the run's folder> --exclude 'checkpoint-*'`",
-            )
+        in_range("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, 1e6)
+        in_range("dataloader_num_workers", self.dataloader_num_workers, 0, 1024)
+        in_range("seed", self.seed, 0, 2**32 - 1)
+        upload = "train first, then `hf upload <you>/<name> <the run's folder> --exclude 'checkpoint-*'`"
+        for name, refused, why, fix in (
+            ("push_to_hub", self.push_to_hub, "the Trainer's own push uploads pickles, overwrites the card", upload),
+            ("hub_token", self.hub_token, "what is typed here ends in records and histories", "hf auth login"),
+            ("remove_unused_columns", self.remove_unused_columns, "it would drop the photos", "leave it out"),
+            ("prediction_loss_only", self.prediction_loss_only, "nothing could be measured", "leave it out"),
+            ("batch_eval_metrics", self.batch_eval_metrics, "metrics here see all rows at once", "leave it out"),
+            ("fsdp", self.fsdp, "not supported: these models fit on one device", "leave it out"),
+            ("deepspeed", self.deepspeed, "not supported: these models fit on one device", "leave it out"),
+        ):
+            if refused:
+                raise InputError(f"--{name}", expected=f"a run without it: {why}", found=f"--{name}", fix=fix)
         super().__post_init__()
 
 
@@ -101,27 +103,25 @@ class FashionTrainer(Trainer):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        with library_errors("the settings of the training"):
+            super().__init__(*args, **kwargs)
         # Same numbers, and a convolution net takes half the time on a CPU, less on a GPU too.
         torch.nn.Module.to(cast(torch.nn.Module, self.model), memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model
-        if self._is_plain() and isinstance(model, PreTrainedModel):
+        if isinstance(model, PreTrainedModel):
             restore(model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint
-        if self._is_plain() and isinstance(self.model, PreTrainedModel) and best is not None:
+        if isinstance(self.model, PreTrainedModel) and best is not None:
             restore(self.model, best)
         else:
             super()._load_best_model()
-
-    def _is_plain(self) -> bool:
-        return not (self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
 
 def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
@@ -143,173 +143,6 @@ def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
             fix="resume with the model, the labels and the version of transformers that wrote the checkpoint",
         )
     model.load_state_dict(fresh.state_dict(), strict=True)
-
-
-def parse_args(recipe: str, dataclasses: Sequence[Any], argv: Sequence[str] | None = None) -> tuple[Any, ...]:
-    """Parses the command line of a recipe, and `--config` in front of it, into dataclasses.
-
-    A config is a YAML file of settings (or the run.json of an earlier run): a path, or the name of one of
-    `recipes/configs`. Its values become command-line tokens in front of the user's, so that they are checked like
-    those and the command line wins. Where a dataclass is a `TrainingArguments`, the folder of the run is chosen, or
-    refused when in use.
-
-    Args:
-        recipe: The recipe's stem, as in `runs/<stem>-<date>-<n>`.
-        dataclasses: Each becomes a group of options.
-        argv: Tokens; the process's own when None.
-
-    Returns:
-        An instance of each dataclass, and last a dict of the settings that differ from their defaults.
-
-    Raises:
-        InputError: An unknown name, a value of the wrong type, a config or a checkpoint that is not there, an
-            output folder in use.
-    """
-    tokens = list(sys.argv[1:] if argv is None else argv)
-    # Bars over a second of reading or writing weights drown the training's own.
-    transformers_logging.disable_progress_bar()
-    parser = _Parser(
-        dataclasses,
-        prog=f"accelerate launch recipes/{recipe}.py",
-        allow_abbrev=False,
-        usage="%(prog)s [--config NAME_OR_PATH] [--setting value ...]",
-    )
-    parser.add_argument("--config", help="A name of recipes/configs, a YAML file, or an earlier run's run.json.")
-    # `--config` alone is looked at first: it may stand anywhere, and the tokens behind it must win over its content.
-    finder = _Parser(prog=parser.prog, add_help=False, allow_abbrev=False)
-    finder.add_argument("--config")
-    found, rest = finder.parse_known_args(tokens)
-    if found.config:
-        rest = _config_tokens(found.config, parser) + rest
-    *parsed, _namespace, unknown = parser.parse_args_into_dataclasses(
-        rest, return_remaining_strings=True, look_for_args_file=False
-    )
-    for token in unknown:
-        parser.unknown(token, where="the command line")
-    # As typed, before `TrainingArguments` makes objects of some: what a config would say to repeat this run.
-    typed, defaults = vars(parser.parse_known_args(rest)[0]), parser.defaults()
-    for group in parsed:
-        if isinstance(group, TrainingArguments):
-            _choose_folder(recipe, group, given=typed["output_dir"])
-    not_to_repeat = {"config", "output_dir", "resume_from_checkpoint", "hub_token"}
-    settings = {name: value for name, value in typed.items() if value != defaults[name] and name not in not_to_repeat}
-    return *parsed, settings
-
-
-class _Parser(HfArgumentParser):
-    """An `HfArgumentParser` whose errors are one readable message, without two pages of usage."""
-
-    def names(self) -> list[str]:
-        return sorted(
-            {option for action in self._actions for option in action.option_strings if "-" not in option[2:]}
-        )
-
-    def defaults(self) -> dict[str, Any]:
-        """What is parsed when nothing is typed but what must be."""
-        required = [token for action in self._actions if action.required for token in (action.option_strings[0], "")]
-        return vars(self.parse_known_args(required)[0])
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(
-            message, expected="the settings that --help lists, with values of their type",
-            found="the one named above", fix=f"{self.prog} --help",
-        )  # fmt: skip
-
-    def unknown(self, token: str, where: str) -> NoReturn:
-        name = token.split("=")[0]
-        near = difflib.get_close_matches(name, self.names(), n=3)
-        raise InputError(
-            f"unknown setting in {where}: {token}",
-            expected="a setting that --help lists",
-            found=name,
-            fix=f"did you mean {' or '.join(near)}?" if near else f"{self.prog} --help",
-        )
-
-
-def _config_tokens(config: str, parser: _Parser) -> list[str]:
-    path = _config_path(config)
-    text = path.read_text(encoding="utf-8")
-    try:
-        if path.suffix == ".json":
-            values = typed = json.loads(text)["arguments"]
-        else:
-            # BaseLoader makes nothing but text, lists and mappings: `1e-4` and `01` stay what they are until the
-            # parser, which knows the type, reads them. A nested mapping becomes JSON, and so needs its types.
-            values, typed = yaml.load(text, Loader=yaml.BaseLoader), yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise InputError(
-            f"config {path}", expected="YAML (`setting: value` lines) or a run.json", found=str(error),
-            fix="mend the file, or start from one of recipes/configs",
-        ) from error  # fmt: skip
-    if not isinstance(values, dict):
-        raise InputError(
-            f"config {path}", expected="`setting: value` lines", found=type(values).__name__, fix="mend the file"
-        )
-    if path.suffix != ".json":
-        keys = [key.value for key, _ in yaml.compose(text, Loader=yaml.SafeLoader).value]
-        twice = sorted({key for key in keys if keys.count(key) > 1})
-        if twice:
-            raise InputError(f"config {path}", expected="each setting once", found=", ".join(twice), fix="keep one")
-    tokens: list[str] = []
-    for key, value in values.items():
-        if f"--{key}" not in parser.names():
-            parser.unknown(f"--{key}", where=str(path))
-        if isinstance(value, list):
-            tokens += [f"--{key}", *map(str, value)]
-        elif isinstance(value, dict):
-            tokens.append(f"--{key}={json.dumps(typed[key])}")
-        else:
-            tokens.append(f"--{key}={value}")
-    return tokens
-
-
-def _config_path(config: str) -> Path:
-    if Path(config).is_file():
-        return Path(config)
-    import hf_fashion.recipes.configs  # ships beside the recipes; imported here since a config is seldom asked for
-
-    shipped = {path.stem: path for path in sorted(Path(hf_fashion.recipes.configs.__file__).parent.glob("*.yaml"))}
-    if config not in shipped:
-        near = difflib.get_close_matches(config, shipped, n=1)
-        raise InputError(
-            f"--config {config}",
-            expected="a YAML file, a run.json, or one of: " + ", ".join(shipped),
-            found="neither a file nor one of these names",
-            fix=f"--config {near[0] if near else next(iter(shipped), 'FILE.yaml')}",
-        )
-    return shipped[config]
-
-
-def _choose_folder(recipe: str, settings: TrainingArguments, given: str | None) -> None:
-    """Sets `output_dir` and resolves `resume_from_checkpoint`; makes nothing."""
-    resume = settings.resume_from_checkpoint
-    if resume == "last":
-        if not given or not Path(given).is_dir():
-            raise InputError(
-                "--resume_from_checkpoint last", expected="--output_dir with the folder of the run to go on with",
-                found=f"--output_dir {given}", fix="--output_dir runs/<the run> --resume_from_checkpoint last",
-            )  # fmt: skip
-        resume = get_last_checkpoint(given)
-        if resume is None:
-            raise InputError(
-                f"--output_dir {given}", expected="a folder checkpoint-<step> inside", found="none",
-                fix="start anew without --resume_from_checkpoint, in another folder",
-            )  # fmt: skip
-    if resume:
-        if not (Path(resume) / "trainer_state.json").is_file():
-            raise InputError(
-                f"--resume_from_checkpoint {resume}", expected="'last' or the path of a checkpoint-<step> folder",
-                found="no trainer_state.json there", fix="--output_dir runs/<the run> --resume_from_checkpoint last",
-            )  # fmt: skip
-        given = given or str(Path(resume).parent)
-    else:
-        given = given or record.new_folder(recipe)
-        record.refuse_in_use(given)
-    settings.resume_from_checkpoint = resume
-    # Every process must write to the folder that the first one chose.
-    if PartialState().num_processes > 1:
-        [given] = broadcast_object_list([given])
-    settings.output_dir = str(given)
 
 
 def device_name() -> str:

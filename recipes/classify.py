@@ -13,20 +13,21 @@ The first, with nothing typed, is `--config classify-efficientnet-lite0` on the 
 `--help` lists every setting.
 """
 
+import shlex
 import sys
 import time
 
 from transformers import set_seed
 
-from hf_fashion import backbones, cards, checks, data, images, record, training
+from hf_fashion import backbones, cards, checks, data, images, record, settings, training
 from hf_fashion.errors import script
 from hf_fashion.tasks import classify
 
 
 def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv) or ["--config", "classify-efficientnet-lite0"]
-    args, training_args, settings = training.parse_args(
-        "classify", (classify.Arguments, training.FashionTrainingArguments), argv
+    args, training_args, changed = settings.parse_args(
+        "classify", (classify.Arguments, training.FashionTrainingArguments), argv, metrics=classify.METRICS
     )
 
     # The photos: read, checked, cut into splits where these are missing.
@@ -42,6 +43,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         seed=training_args.seed,
     )
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
+    print(report)
     dataset = checks.drop(dataset, report)
     labels = data.labels(dataset)
 
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         compute_metrics=classify.metrics(labels),
     )  # fmt: skip
     run = record.start(
-        training_args.output_dir, "classify", arguments=settings, argv=argv, seed=training_args.seed,
+        training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,
         dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
         device=training.device_name(), writes=trainer.is_world_process_zero(),
         resumed_from=training_args.resume_from_checkpoint,
@@ -86,22 +88,27 @@ def main(argv: list[str] | None = None) -> record.Run:
         predictions = classify.predict(trainer, dataset, processor, splits=("validation", "test"))
         if not trainer.is_world_process_zero():
             return run
+        chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
         results = classify.evaluate(predictions)
         figures = classify.figures(
             predictions, results, dataset, history=trainer.state.log_history,
-            metric=training_args.metric_for_best_model, best_step=trainer.state.best_global_step,
+            metric=training_args.metric_for_best_model,
+            best_step=trainer.state.best_global_step if chosen_by else None,
         )  # fmt: skip
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,
-            history=trainer.state.log_history, labels=labels, **classify.facts(model, processor, dataset, results),
+            history=trainer.state.log_history, labels=labels,
+            **classify.facts(model, processor, dataset, results, chosen_by=chosen_by),
         )  # fmt: skip
         example = dataset["test"][0]
         cards.write(
             run, usage=classify.usage, photo=images.decode(example["image"]), photo_label=labels[example["label"]],
             prose=args.card_prose,
         )  # fmt: skip
-    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}\nnext:   open {run.folder}/README.md, the card")
-    print(f"        accelerate launch recipes/score.py --model {run.folder} --dataset <other photos>")
+    folder = shlex.quote(str(run.folder))
+    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
+    print(f"next:   read {folder}/README.md, the card, and look at its plots")
+    print(f"        accelerate launch recipes/score.py --model {folder} --dataset OTHER_PHOTOS")
     return run
 
 

@@ -14,9 +14,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from datasets import DatasetDict
-
-from hf_fashion import backbones, checks, data, record, training
+from hf_fashion import backbones, cards, checks, data, record, settings, training
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import classify
 
@@ -33,20 +31,21 @@ class Arguments(classify.PhotoArguments):
 
 def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv)
-    args, training_args, settings = training.parse_args("score", (Arguments, training.FashionTrainingArguments), argv)
+    args, training_args, changed = settings.parse_args("score", (Arguments, training.FashionTrainingArguments), argv)
     model, processor = backbones.load_classifier(args.model, revision=args.model_revision)
     dataset, report = data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
         names={"image": args.image_column, "label": args.label_column}, lone_split="test",
     )  # fmt: skip
-    dataset = unseen(dataset, report, args.model)
+    refuse_seen(report, args.model)
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
+    print(report)
     dataset = classify.as_labelled_by(checks.drop(dataset, report), model)
 
     photos = classify.prepare(dataset["test"], processor)
     trainer = training.FashionTrainer(model=model, args=training_args, processing_class=processor, eval_dataset=photos)
     run = record.start(
-        training_args.output_dir, "score", arguments=settings, argv=argv, seed=training_args.seed,
+        training_args.output_dir, "score", arguments=changed, argv=argv, seed=training_args.seed,
         dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
         device=training.device_name(), writes=trainer.is_world_process_zero(),
     )  # fmt: skip
@@ -60,12 +59,15 @@ def main(argv: list[str] | None = None) -> record.Run:
             run, results=results, predictions=predictions, plots=figures, labels=data.labels(dataset),
             **classify.facts(model, processor, dataset, results),
         )  # fmt: skip
-    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}\nnext:   open {run.folder}/plots")
+        cards.write(run)
+    print(
+        f"\n{record.summary(run)}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots"
+    )
     return run
 
 
-def unseen(dataset: DatasetDict, report: data.Report, model: str) -> DatasetDict:
-    """The photos; refused when they are those that the model's run cut its training photos from."""
+def refuse_seen(report: data.Report, model: str) -> None:
+    """Raises InputError when the photos are those that the model's run cut its training photos from."""
     trained_on = record.read(model).info["dataset"] if (Path(model) / "run.json").is_file() else {}
     if trained_on.get("cut") and trained_on["fingerprint"] == report.source["fingerprint"]:
         raise InputError(
@@ -74,7 +76,6 @@ def unseen(dataset: DatasetDict, report: data.Report, model: str) -> DatasetDict
             found="the source that it was trained on, whose test split was cut by that run",
             fix=f"read {model}/eval_results.json, which has the figures of that test split, or name other photos",
         )
-    return dataset
 
 
 if __name__ == "__main__":

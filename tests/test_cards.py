@@ -116,6 +116,9 @@ def test_its_numbers_are_the_runs(run):
     figures = run.results
     assert row == "| accuracy | {accuracy:.3f} | {accuracy_low:.3f} to {accuracy_high:.3f} | {n} |".format(**figures)
     assert "bootstrap" in card.text and "Measured once." in card.text
+    table = {line.split(" | ")[0].strip("| "): line for line in card.text.splitlines() if line.count(" | ") == 5}
+    dress = [f"{figures[key]:.2f}" for key in ("precision/dress", "recall/dress", "f1/dress")]
+    assert table["dress"].split(" | ")[1:4] == dress and table["dress"].endswith(f" {figures['n/dress']} |")
 
 
 def test_metadata_is_what_the_hub_reads(run):
@@ -159,6 +162,30 @@ def test_usage_that_fails_fails_the_card(run):
     assert not (run.folder / "README.md").exists()
 
 
+def test_what_the_usage_prints_cannot_leave_its_fence(run):
+    write(run, usage=lambda model, photo: "print('```')\nprint('<script>alert(1)</script>')")
+    body = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert "````\n```\n<script>alert(1)</script>\n````" in body
+
+
+def test_private_folders_do_not_get_onto_the_card(run):
+    run.note(
+        command="accelerate launch recipes/classify.py --dataset /home/anna/photos",
+        arguments={"dataset": "/home/anna/photos"},
+    )
+    assert "/home/anna" not in write(run).content
+
+
+def test_a_rendered_card_never_replaces_what_is_no_card(run, tmp_path):
+    write(run)
+    (tmp_path / "thesis.md").write_text("mine")
+    for target in (tmp_path / "thesis.md", tmp_path):
+        with pytest.raises(InputError, match="--to"):
+            cards.main([str(run.folder), "--to", str(target)])
+    cards.main([str(run.folder), "--to", str(tmp_path / "card.md")])
+    cards.main([str(run.folder), "--to", str(tmp_path / "card.md")])  # its own may be rendered again
+
+
 def test_labels_are_text_and_never_markup(run):
     body = write(run).content.split("---", 2)[2]
     assert "<script>" not in body and "<b>" not in body
@@ -176,7 +203,7 @@ def test_prose_is_taken_from_the_file_or_the_card_says_that_there_is_none(run, t
     assert "written nothing here yet" in write(run).text
     (tmp_path / "prose.md").write_text("For sorting **returns**.", encoding="utf-8")
     assert "For sorting **returns**." in write(run, prose=tmp_path / "prose.md").text
-    with pytest.raises(InputError, match="card_prose"):
+    with pytest.raises(InputError, match="none.md"):
         write(run, prose=tmp_path / "none.md")
 
 

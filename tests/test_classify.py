@@ -155,7 +155,8 @@ def test_resume_last_ends_with_the_weights_of_the_whole_run(place, tmp_path):
         for path in sorted(checkpoint.rglob("*"), reverse=True):
             path.unlink()
         checkpoint.rmdir()
-    run = recipe.main([*argv, "--resume_from_checkpoint", "last"])
+    # As the README says it: nothing but the folder, all else is read from its run.json.
+    run = recipe.main(["--output_dir", str(folder), "--resume_from_checkpoint", "last"])
     assert run.info["resumed_from"] == str(steps[1])
     resumed = load_file(folder / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -211,6 +212,7 @@ def test_score_gives_the_runs_own_figures_on_its_own_test_photos(place, tmp_path
     trained = record.read(place / "run-timm").results
     trained.pop("validation")
     assert run.results == trained
+    assert f"| accuracy | {trained['accuracy']:.3f} |" in (tmp_path / "score" / "README.md").read_text()
     assert {path.stem for path in (tmp_path / "score" / "plots").iterdir()} == {
         "confusion_matrix",
         "f1_by_class",
@@ -281,6 +283,8 @@ BAD = {
     "a freeze plan that is none": (["--freeze", "half"], "stages:N"),
     "more stages than there are": (["--freeze", "stages:9"], "stages"),
     "a config that is not there": (["--config", "none.yaml"], "none.yaml"),
+    "a text for the card that is not there": (["--card_prose", "none.md"], "none.md"),
+    "a licence that the Hub does not know": (["--license", "MIT License"], "apache-2.0"),
     "a share out of range": (["--test_share", "2"], "test_share"),
     "a column that is not there": (["--label_column", "colour"], "colour"),
 }
@@ -293,7 +297,7 @@ def test_what_is_wrong_ends_before_training_in_one_message(case, place, tmp_path
         recipe.main([*run_of(place, "swin", "--output_dir", str(tmp_path / "run")), *argv])
     text = str(caught.value)
     assert all(word in text for word in ("expected:", "found:", "to do:"))
-    assert not (tmp_path / "run").exists()
+    assert not any((tmp_path / "run").glob("*"))
 
 
 @pytest.mark.parametrize("broken", ["one class", "no labels", "an unreadable file"])
@@ -331,7 +335,52 @@ def test_wrong_photos_end_before_training(broken, place, tmp_path):
         )
         assert len(run.info["dataset"]["left_out"]) == 1 and run.info["dataset"]["sizes"]["train"] == 15
     else:
-        assert not (tmp_path / "run").exists()
+        assert not any((tmp_path / "run").glob("*"))
+
+
+def test_what_the_check_says_is_printed(place, tmp_path, capsys):
+    photos(tmp_path / "photos", classes=("circle", "square"), train=3, validation=2, test=2)
+    (tmp_path / "photos" / "train" / "circle" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    recipe.main(
+        [
+            "--model",
+            str(place / "swin"),
+            "--dataset",
+            str(tmp_path / "photos"),
+            "--on_bad_image",
+            "drop",
+            "--output_dir",
+            str(tmp_path / "run"),
+            *QUICK,
+        ]
+    )
+    shown = capsys.readouterr().out
+    assert "0.png" in shown and "left out" in shown
+
+
+def test_padded_training_pictures_show_as_much_filling_as_those_of_evaluation():
+    from PIL import Image
+    from torchvision.transforms import InterpolationMode
+
+    from hf_fashion.augmentation import crop_and_flip
+    from hf_fashion.backbones import InputSpec
+
+    spec = InputSpec(32, 32, (0.5,) * 3, (0.5,) * 3, InterpolationMode.BILINEAR, "pad")
+    picture = crop_and_flip(spec, smallest_crop=1.0)(Image.new("RGB", (20, 80), "white"))
+    # Three quarters are the mean colour, give or take the crop's own change of aspect.
+    assert 0.6 < (picture.abs() < 0.1).float().mean() < 0.85
+
+
+def test_a_thousand_classes_make_a_figure_and_a_card_of_a_page(tmp_path):
+    from hf_fashion import metrics, plots
+
+    labels = [f"class {number}" for number in range(1000)]
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 1000, 300)
+    figures = metrics.classification(rng.normal(size=(300, 1000)), truth, labels, n_resamples=20)
+    figure = plots.confusion_matrix(figures["confusion_matrix"], labels, "Confusions")
+    assert max(figure.get_size_inches()) < 30
+    assert "40 most confused of 1000" in figure.axes[0].get_title(loc="left")
 
 
 def test_as_labelled_by_keeps_every_name():

@@ -34,6 +34,7 @@ def test_hand_made_truth():
     assert figures["f1/dress"] == pytest.approx(0.8)
     assert figures["f1_macro"] == pytest.approx((0.8 + 2 / 3) / 2)  # shoes occur nowhere, and so do not count
     assert figures["n/shoes"] == 0
+    assert figures["f1/shoes"] is figures["recall/shoes"] is figures["f1_low/shoes"] is None  # not measured, not bad
     assert figures["confusion_matrix"] == [[2, 1, 0], [0, 1, 0], [0, 0, 0]]
     assert "top_5_accuracy" not in figures
 
@@ -46,7 +47,7 @@ def test_values_are_those_of_scikit_learn():
     assert figures["accuracy"] == accuracy_score(references, predictions)
     assert [figures[f"{name}_macro"] for name in ("precision", "recall", "f1")] == list(macro[:3])
     assert figures["top_5_accuracy"] == top_k_accuracy_score(references, scores, k=5)
-    assert not [name for name in figures if name.endswith("_low")]
+    assert not [name for name in figures if "_low" in name]
 
 
 def test_intervals_are_percentiles_of_scikit_learn_on_resampled_rows():
@@ -61,10 +62,27 @@ def test_intervals_are_percentiles_of_scikit_learn_on_resampled_rows():
         again["top_5_accuracy"].append(top_k_accuracy_score(truth, drawn, k=5, labels=range(8)))
         kwargs = {"zero_division": 0}
         again["f1_macro"].append(precision_recall_fscore_support(truth, drawn.argmax(1), average="macro", **kwargs)[2])
-        recall = precision_recall_fscore_support(truth, drawn.argmax(1), labels=range(8), **kwargs)[1]
-        again["recall/c3"].append(recall[3])
+        if 3 in truth:
+            recall = precision_recall_fscore_support(truth, drawn.argmax(1), labels=range(8), **kwargs)[1]
+            again["recall/c3"].append(recall[3])
     for name, values in again.items():
-        assert [figures[f"{name}_low"], figures[f"{name}_high"]] == pytest.approx(np.percentile(values, [2.5, 97.5]))
+        ends = [figures[key] for key in metrics.interval_keys(name)]
+        assert ends == pytest.approx(np.percentile(values, [2.5, 97.5]))
+
+
+def test_a_rare_class_that_is_always_right_is_not_said_to_be_perhaps_never_right():
+    references = np.array([0] * 3 + [1] * 60)
+    figures = metrics.classification(one_hot(references), references, LABELS)
+    assert figures["recall/dress"] == 1.0
+    assert 0.4 < figures["recall_low/dress"] < 0.5 and figures["recall_high/dress"] == 1.0  # Wilson, 3 of 3: 0.438
+    assert 0.9 < figures["accuracy_low"] < 1.0  # and 63 of 63 is not certainty
+
+
+def test_a_label_that_is_called_like_an_end_of_an_interval_keeps_its_own_figures():
+    labels = ["dress", "dress_low", "a/b"]
+    figures = metrics.classification(one_hot([0, 0, 1, 2]), np.array([0, 1, 1, 2]), labels)
+    assert figures["f1/dress_low"] == pytest.approx(2 / 3)
+    assert figures["f1/a/b"] == 1.0 and figures["f1_low/a/b"] < 1.0
 
 
 def test_interval_covers_the_truth_about_as_often_as_it_says():

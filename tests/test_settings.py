@@ -1,12 +1,15 @@
 """The command line and configs: strict on names and values, the command line wins, folders are never overwritten."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
-from hf_fashion import training
+from hf_fashion import settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
@@ -25,7 +28,16 @@ class Toy:
 
 
 def parse(*argv, classes=(Toy, training.FashionTrainingArguments), recipe="toy"):
-    return training.parse_args(recipe, classes, list(argv))
+    return settings.parse_args(recipe, classes, list(argv), metrics=("accuracy",))
+
+
+def checkpoint(folder, step, **arguments):
+    path = folder / f"checkpoint-{step}"
+    path.mkdir(parents=True)
+    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors"):
+        (path / name).write_text("{}")
+    (folder / "run.json").write_text(json.dumps({"arguments": arguments}))
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +63,16 @@ def test_values_of_a_config_are_typed_and_the_command_line_wins_wherever_it_stan
     assert (args.learning_rate, args.seed, args.warmup_steps) == (1e-4, 5, 0.2)
 
 
+def test_an_empty_value_is_no_value():
+    assert parse("--config", config("model:\nimage_size: null\n"))[0].model == "sample"
+
+
+def test_a_config_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "photo.png").write_bytes(b"\x89PNG\xff\xfe")
+    with pytest.raises(InputError, match=r"photo\.png"):
+        parse("--config", "photo.png")
+
+
 def test_a_nested_mapping_keeps_its_types():
     name = config("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs:\n  min_lr: 1.0e-6\n")
     assert parse("--config", name)[1].lr_scheduler_kwargs == {"min_lr": 1e-6}
@@ -69,6 +91,15 @@ def test_a_nested_mapping_keeps_its_types():
         (["--per_device_train_batch_size", "0"], "1 to"),
         (["--config", "no_such_thing"], "classify-efficientnet-lite0"),
         (["--push_to_hub"], "hf upload"),
+        (["--hub_token", "hf_secret"], "hub_token"),
+        (["--eval_strategy", "no"], "load_best_model_at_end"),
+        (["--eval_strategy", "often"], "often"),
+        (["--lr_scheduler_type", "straight"], "straight"),
+        (["--metric_for_best_model", "mood"], "accuracy, loss"),
+        (["--remove_unused_columns", "True"], "drop the photos"),
+        (["--gradient_accumulation_steps", "0"], "gradient_accumulation_steps"),
+        (["--num_train_epochs", "0"], "num_train_epochs"),
+        (["--seed", "-1"], "seed"),
         (["--resume_from_checkpoint", "last"], "--output_dir"),
         (["--resume_from_checkpoint", "nowhere"], "trainer_state.json"),
     ],
@@ -86,6 +117,7 @@ def test_refused_on_the_command_line(argv, says):
         ("image_size: 224.5", "image_size"),
         ("resize: stretch", "resize"),
         ("flip: maybe", "flip"),
+        ("config: other.yaml", "config"),
         ("seed: 1\nseed: 2", "seed"),
         ("- a\n- b", "list"),
         ("just text", "str"),
@@ -106,27 +138,65 @@ def test_a_message_says_what_was_expected_and_what_to_type():
     assert all(word in text for word in ("expected:", "found:", "to do:", "keep", "crop")) and len(text) < 600
 
 
-def test_the_folder_is_new_or_empty_and_nothing_is_made(tmp_path):
+def test_the_folder_is_new_or_empty(tmp_path):
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "thesis.txt").write_text("mine")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="another --output_dir"):
+    with pytest.raises(InputError) as caught:
         parse("--output_dir", "used")
+    assert "another --output_dir" in str(caught.value) and "resume" not in str(caught.value)  # nothing to resume there
     assert parse("--output_dir", "empty")[1].output_dir == "empty"
-    first = parse()[1].output_dir
-    assert first.startswith("runs/toy-") and first.endswith("-1") and not (tmp_path / first).exists()
-    (tmp_path / first).mkdir(parents=True)
-    assert parse()[1].output_dir == first[:-1] + "2"
+    with pytest.raises(InputError, match="can be made"):
+        parse("--output_dir", "used/thesis.txt/run")
 
 
-def test_resume_finds_the_last_checkpoint_and_its_folder(tmp_path):
-    for step in (5, 20):
-        (tmp_path / "run" / f"checkpoint-{step}").mkdir(parents=True)
-        (tmp_path / "run" / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+def test_two_runs_that_start_together_get_two_folders(tmp_path):
+    first, second = parse()[1].output_dir, parse()[1].output_dir
+    assert first.startswith("runs/toy-") and first.endswith("-1") and second == first[:-1] + "2"
+    assert (tmp_path / first).is_dir() and (tmp_path / second).is_dir()
+
+
+def test_an_empty_folder_goes_again_when_the_process_ends(tmp_path):
+    code = "from hf_fashion import settings as s, training as t; s.parse_args('toy', [t.FashionTrainingArguments], [])"
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_resume_takes_the_settings_of_its_run(tmp_path):
+    checkpoint(tmp_path / "run", 5, seed=3, model="mine")
+    last = checkpoint(tmp_path / "run", 20, seed=3, model="mine")
+    for argv in (["--output_dir", "run", "--resume_from_checkpoint", "last"], ["--resume_from_checkpoint", str(last)]):
+        toy, args, changed = parse(*argv)
+        assert (Path(args.output_dir).name, Path(args.resume_from_checkpoint).name) == ("run", "checkpoint-20")
+        assert (toy.model, args.seed, changed) == ("mine", 3, {"seed": 3, "model": "mine"})
+    parse(*argv, "--seed", "3", "--disable_tqdm", "True")  # the same, or what changes nothing
+    with pytest.raises(InputError, match="--seed 4"):
+        parse(*argv, "--seed", "4")
+
+
+def test_resume_passes_over_a_half_written_checkpoint(tmp_path, capsys):
+    checkpoint(tmp_path / "run", 5)
+    (checkpoint(tmp_path / "run", 20) / "optimizer.pt").unlink()
     args = parse("--output_dir", "run", "--resume_from_checkpoint", "last")[1]
-    assert (args.output_dir, args.resume_from_checkpoint) == ("run", "run/checkpoint-20")
-    args = parse("--resume_from_checkpoint", "run/checkpoint-5")[1]
-    assert (args.output_dir, args.resume_from_checkpoint) == ("run", "run/checkpoint-5")
+    assert args.resume_from_checkpoint == "run/checkpoint-5"
+    assert "passed over run/checkpoint-20: it has no optimizer.pt" in capsys.readouterr().out
+    with pytest.raises(InputError, match="optimizer.pt"):
+        parse("--resume_from_checkpoint", "run/checkpoint-20")
+
+
+def test_resume_never_writes_into_another_folder_with_files(tmp_path):
+    last = checkpoint(tmp_path / "run", 5)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "README.md").write_text("my thesis")
+    with pytest.raises(InputError, match="new or empty"):
+        parse("--output_dir", "mine", "--resume_from_checkpoint", str(last))
+    assert parse("--output_dir", "new", "--resume_from_checkpoint", str(last))[1].output_dir == "new"
+
+
+def test_a_recipe_that_does_not_train_does_not_resume(tmp_path):
+    last = checkpoint(tmp_path / "run", 5)
+    with pytest.raises(InputError, match="a recipe that trains"):
+        settings.parse_args("score", [training.FashionTrainingArguments], ["--resume_from_checkpoint", str(last)])
 
 
 def test_changed_settings_are_a_config_again():
@@ -158,7 +228,6 @@ def test_every_shipped_config_fits_its_recipe():
     import hf_fashion.recipes.configs
 
     folder = hf_fashion.recipes.configs.__path__[0]
-    from pathlib import Path
 
     names = [path.stem for path in Path(folder).glob("*.yaml")]
     assert names

@@ -40,10 +40,21 @@ def first_line(error: Exception) -> str:
 def find(model: str | Path, revision: str | None) -> Path:
     """The folder with the checkpoint's files; a Hub id is downloaded first."""
     name = str(model)
+    if name in ("efficientnet-lite0", "sample") and Path(name).exists():
+        raise InputError(
+            f"the model '{name}'",
+            expected="one thing of that name",
+            found=f"the checkpoint that ships, and a ./{name} here",
+            fix=f"--model ./{name} for yours; to take the one that ships, run from another folder",
+        )
     if name == "efficientnet-lite0":
         return _lite0_folder()
     folder = SAMPLE if name == "sample" else Path(name).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise InputError(
+                f"revision {revision}", expected="a model on the Hub", found=f"the folder {name}", fix="leave it out"
+            )
         return folder
     if isinstance(model, Path) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise InputError(
@@ -91,8 +102,8 @@ def _download(name: str, revision: str | None) -> Path:
             raise InputError(
                 where,
                 expected="a model in the local cache, or a way to the Hub",
-                found=f"neither; the Hub cannot be reached ({first_line(unreachable)})",
-                fix="connect, download it elsewhere and give the folder, or take --model efficientnet-lite0",
+                found=f"no folder of that name, not in the cache, no way to the Hub ({first_line(unreachable)})",
+                fix="check the spelling of a folder; or connect; or take --model efficientnet-lite0",
             ) from unreachable
 
 

@@ -10,14 +10,15 @@ import numpy as np
 import timm
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
-from scipy.special import softmax
 from transformers import EvalPrediction, PreTrainedModel, TimmWrapperForImageClassification, Trainer
 
-from hf_fashion import backbones, images, metric_modules, plots
+from hf_fashion import backbones, cards, images, metric_modules, plots
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.augmentation import Augmented, crop_and_flip
 from hf_fashion.errors import InputError, in_range
 
+# What `compute_metrics` gives, and so what may choose a checkpoint.
+METRICS = ("accuracy", "f1_macro")
 COLUMNS = Features({"image": Image(), "label": Value("string")})
 
 
@@ -87,6 +88,8 @@ class Arguments(PhotoArguments):
         for name in ("validation_share", "test_share"):
             in_range(name, getattr(self, name), 0.0, 0.9)
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
+        cards.refuse_prose(self.card_prose)
+        cards.refuse_license(self.license)
         if self.from_scratch and self.freeze != "none":
             raise InputError(
                 f"--from_scratch True --freeze {self.freeze}", expected="one of the two",
@@ -135,7 +138,7 @@ def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float
     def compute(prediction: EvalPrediction) -> dict[str, float]:
         scores, references = np.asarray(prediction.predictions), np.asarray(prediction.label_ids)
         figures = plain_metrics.classification(scores, references, labels, n_resamples=0)
-        return {name: figures[name] for name in ("accuracy", "f1_macro")}
+        return {name: figures[name] for name in METRICS}
 
     return compute
 
@@ -151,7 +154,7 @@ def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequ
     for split in splits:
         rows = dataset[split]
         output = trainer.predict(prepare(rows, processor), metric_key_prefix=split)
-        scores = softmax(np.asarray(output.predictions, dtype=np.float64), axis=1)
+        scores = torch.softmax(torch.as_tensor(output.predictions, dtype=torch.float64), dim=1).numpy()
         label = rows.features["label"]
         table = {
             "split": [split] * len(rows),
@@ -186,7 +189,8 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
     names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
     number = {name: place for place, name in enumerate(names)}
     old = next(iter(dataset.values())).features["label"].names
-    strangers = [name for name in old if name not in number]
+    used = {old[label] for rows in dataset.values() for label in rows.unique("label")}
+    strangers = sorted(used - number.keys())
     if strangers:
         raise InputError(
             f"{len(strangers)} labels of the photos",
@@ -196,7 +200,7 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
         )
 
     def renumber(label: list[int]) -> dict[str, list[int]]:
-        return {"label": [number[old[value]] for value in label]}
+        return {"label": [number[old[value]] for value in label]}  # a name that no row has is not looked up
 
     def relabel(rows: Dataset) -> Dataset:
         # Cast to plain numbers first: a renumbered value may lie outside the old names.
@@ -239,9 +243,12 @@ def figures(
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
     drawn["confusion_matrix"] = plots.confusion_matrix(figured["confusion_matrix"], labels, f"Confusions, {of_test}")
     present = [label for label in labels if figured[f"n/{label}"]]
-    value, low, high = ([figured[f"f1/{label}{end}"] for label in present] for end in ("", "_low", "_high"))
+    weakest = sorted(present, key=lambda label: figured[f"f1/{label}"])[: plots.MOST_ROWS]
+    present = [label for label in present if label in set(weakest)]
+    value, low, high = ([figured[f"{key}/{label}"] for label in present] for key in ("f1", "f1_low", "f1_high"))
     counts = [figured[f"n/{label}"] for label in present]
-    title = f"F1 by class with 95 % intervals, {of_test}"
+    cut = f" (the {len(present)} weakest classes)" if len(present) == plots.MOST_ROWS else ""
+    title = f"F1 by class with 95 % intervals, {of_test}{cut}"
     drawn["f1_by_class"] = plots.intervals(present, value, low, high, counts, title)
     rows = _of_split(predictions, split)
     wrong = [row for row in rows if row["label"] != row["prediction"]]
@@ -295,19 +302,30 @@ def facts(
     dataset: DatasetDict,
     results: Mapping[str, Mapping[str, Any]],
     split: str = "test",
+    chosen_by: str | None = None,
 ) -> dict[str, Any]:
-    """What the card says in words: how a photo comes in, how the figures came about, where the model is weak."""
+    """What the card says in words: how a photo comes in, how the figures came about, where the model is weak.
+
+    Args:
+        model: The net that was measured.
+        processor: Its image processor.
+        dataset: The splits.
+        results: Split -> figures.
+        split: The one that is reported.
+        chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
+    """
     spec = backbones.input_spec(processor)
     figured = results[split]
     present = [label for label in dataset[split].features["label"].names if figured[f"n/{label}"]]
-    how = {"squash": "squashed to", "crop": "resized and cropped to", "pad": "resized and padded to"}.get(spec.resize)
-    selection = (
-        f"The checkpoint was chosen on {len(dataset['validation'])} validation photos; " if "train" in dataset else ""
-    )
+    how = {"squash": "squashed to", "crop": "resized and cropped to", "pad": "resized and padded to"}[spec.resize]
+    if chosen_by is not None:
+        selection = f"The checkpoint was chosen by {chosen_by} on {len(dataset['validation'])} validation photos; "
+    else:
+        selection = "The weights of the last step were taken; " if "train" in dataset else ""
     return {
         "model_type": model.config.model_type,
-        "preprocessing": f"{how or 'brought to'} {spec.height} x {spec.width} pixels by the processor in the folder",
-        "protocol": f"{selection}measured once on all {figured['n']} photos of the {split} split, one view a photo, "
+        "preprocessing": f"{how} {spec.height} x {spec.width} pixels by the processor in the folder",
+        "protocol": f"{selection}measured once on all {figured['n']} photos of the {split} split, one view a photo; "
         "the highest softmax score is the prediction.",
         "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
     }

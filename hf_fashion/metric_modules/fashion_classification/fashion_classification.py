@@ -21,8 +21,8 @@ Args:
     seed: seed of the draws.
 
 Returns:
-    A flat dict: n, accuracy, accuracy_low, accuracy_high, top_5_accuracy, precision_macro, recall_macro, f1_macro,
-    f1_micro, the same per class (f1/dress, ...), and confusion_matrix (rows true, columns predicted).
+    A flat dict: n, accuracy, accuracy_low, accuracy_high, top_5_accuracy, precision, recall and f1 as _macro and
+    _micro, the same per class (f1/dress, f1_low/dress, ...), and confusion_matrix (rows true, columns predicted).
 
 Examples:
     >>> metric = evaluate.load(hf_fashion.metric_modules.path("fashion_classification"))
