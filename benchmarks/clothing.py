@@ -18,9 +18,11 @@ from pathlib import Path
 
 from hf_fashion.recipes import classify
 
+LITE0 = ["--config", "classify-efficientnet-lite0-clothing"]
 ROWS = {
-    "frozen": ["--config", "classify-efficientnet-lite0-clothing", "--freeze", "backbone", "--learning_rate", "5e-3"],
-    "fine-tuned": ["--config", "classify-efficientnet-lite0-clothing"],
+    "frozen": [*LITE0, "--freeze", "backbone", "--learning_rate", "5e-3", "--num_train_epochs", "4"],
+    "fine-tuned": LITE0,
+    "fully fine-tuned": [*LITE0, "--freeze", "none", "--num_train_epochs", "3"],
     "small": ["--config", "classify-sample-clothing"],
     "small from scratch": ["--config", "classify-sample-clothing", "--from_scratch", "True"],
 }
