@@ -95,6 +95,11 @@ def parse_args(
         _refuse_other_settings(stored, settings)
     for group in parsed:
         if isinstance(group, TrainingArguments):
+            if metrics is None and (group.bf16 or group.fp16):
+                raise InputError(
+                    "--bf16, --fp16", expected="a measurement in full precision", found="half precision",
+                    fix="leave it out",
+                )  # fmt: skip
             best = str(group.metric_for_best_model).removeprefix("eval_")
             if metrics is not None and best not in (*metrics, "loss"):
                 raise InputError(

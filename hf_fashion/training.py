@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import PredictionOutput
 
 from hf_fashion.errors import InputError, in_range, library_errors
 
@@ -71,6 +72,8 @@ class FashionTrainingArguments(TrainingArguments):
             ("remove_unused_columns", self.remove_unused_columns, "it would drop the photos", "leave it out"),
             ("prediction_loss_only", self.prediction_loss_only, "nothing could be measured", "leave it out"),
             ("batch_eval_metrics", self.batch_eval_metrics, "metrics here see all rows at once", "leave it out"),
+            ("bf16_full_eval", self.bf16_full_eval, "it would leave the net in half precision", "--bf16 True"),
+            ("fp16_full_eval", self.fp16_full_eval, "it would leave the net in half precision", "--fp16 True"),
             ("fsdp", self.fsdp, "not supported: these models fit on one device", "leave it out"),
             ("deepspeed", self.deepspeed, "not supported: these models fit on one device", "leave it out"),
         ):
@@ -108,6 +111,11 @@ class FashionTrainer(Trainer):
         # Same numbers, and a convolution net takes half the time on a CPU, less on a GPU too.
         torch.nn.Module.to(cast(torch.nn.Module, self.model), memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
+
+    def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
+        """`Trainer.predict` in full precision also after `--bf16`: the net is measured as it is saved and served."""
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return super().predict(*args, **kwargs)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         model = self.model if model is None else model

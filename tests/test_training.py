@@ -129,6 +129,21 @@ def test_every_epoch_shows_other_crops_also_in_workers(tmp_path, data):
     assert torch.equal(globals()["_seen"][0], globals()["_seen"][2])
 
 
+def test_what_is_measured_after_half_precision_training_is_the_saved_net(tmp_path, data):
+    trainer = make("vit", tmp_path, data, bf16=True, num_train_epochs=1)
+    trainer.train()
+    photos_ = trainer.eval_dataset
+    pixels = torch.stack([photos_[number]["pixel_values"] for number in range(len(photos_))])
+    trainer.model.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForImageClassification.from_pretrained(tmp_path / "saved").eval()
+    with torch.no_grad():
+        truth = saved(pixels).logits
+    measured = torch.as_tensor(trainer.predict(photos_).predictions)
+    assert torch.allclose(measured, truth, atol=1e-6)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        assert not torch.allclose(saved(pixels).logits.float(), truth, atol=1e-6)  # or the test could not fail
+
+
 def test_a_nan_ends_the_run_and_says_so(tmp_path, data):
     trainer = make("vit", tmp_path, data)
     with torch.no_grad():
