@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import html
 import io
+import logging
 import os
 import re
 import shlex
@@ -181,9 +182,21 @@ def _execute(code: str, run: record.Run, photo: Image.Image) -> str:
         except OSError:  # Windows without the right to make links
             shutil.copytree(run.folder, here, ignore=shutil.ignore_patterns("checkpoint-*"))
         photo.save(Path(place) / "photo.jpg", quality=95)
-        with contextlib.chdir(place), contextlib.redirect_stdout(printed):
+        with contextlib.chdir(place), contextlib.redirect_stdout(printed), _quiet("transformers"):
             exec(compile(code, "<the card's usage>", "exec"), {"__name__": "__usage__"})
     return printed.getvalue().strip()
+
+
+@contextlib.contextmanager
+def _quiet(library: str) -> Iterator[None]:
+    """Keeps a library's advice out of the end of a run; its errors stay."""
+    logger = logging.getLogger(library)
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[EvalResult]:
