@@ -29,6 +29,20 @@ def test_links_lead_somewhere(page):
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_nothing_is_left_to_fill_in(page):
+    assert "@@" not in page.read_text(encoding="utf-8")
+
+
+def test_figures_of_the_readme_are_those_of_the_cards():
+    """The table of `make classify` is the run whose card is in model_cards."""
+    card = (ROOT / "model_cards" / "classify-efficientnet-lite0.md").read_text(encoding="utf-8")
+    value = re.search(r"^\| accuracy \| (\S+) \| (\S+) to (\S+) \| 80 \|$", card, re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.search(r"^accuracy +(\S+) +(\S+) to (\S+) +80$", readme, re.MULTILINE)
+    assert value and shown and value.groups() == shown.groups()
+
+
 @pytest.mark.parametrize("page", [*PAGES, *ROOT.glob("recipes/*.py")], ids=lambda page: str(page.relative_to(ROOT)))
 def test_settings_in_commands_exist(page):
     for name, tokens in commands(page.read_text(encoding="utf-8")):
