@@ -57,8 +57,11 @@ def write(
     """
     run.note(task=task)
     if usage is not None and photo is not None:
-        code = usage(run.name, "photo.jpg")
-        run.note(usage={"code": code, "output": _execute(code, run, photo), "label": photo_label})
+        # As a reader in the folder where the run was started would name it; of an absolute path only the name.
+        relative = not run.folder.is_absolute() and ".." not in run.folder.parts and run.folder.name
+        model = run.folder.as_posix() if relative else run.name
+        code = usage(model, "photo.jpg")
+        run.note(usage={"code": code, "output": _execute(code, run, model, photo), "label": photo_label})
     card = render(run, prose)
     card.save(run.folder / "README.md")
     return card
@@ -121,7 +124,7 @@ def render(
             command=command,
             fence="`" * max([3, *(len(run_) + 1 for run_ in re.findall("`+", output))]),
             md=_markdown,
-            shown=lambda value: _markdown(Path(value).name if _is_path(value) else value),
+            shown=lambda value: str(Path(value).name if _is_path(value) else value).replace("`", "'"),
             fmt=_figure,
             share=lambda key: "–" if results[key] is None else f"{results[key]:.2f}",
         )
@@ -172,11 +175,12 @@ def refuse_prose(path: str | None) -> None:
     _prose(path)
 
 
-def _execute(code: str, run: record.Run, photo: Image.Image) -> str:
+def _execute(code: str, run: record.Run, model: str, photo: Image.Image) -> str:
     """Runs the code where the folder and photo.jpg lie beside it, as it stands on the card; returns what it prints."""
     printed = io.StringIO()
     with tempfile.TemporaryDirectory() as place:
-        here = Path(place) / run.name
+        here = Path(place) / model
+        here.parent.mkdir(parents=True, exist_ok=True)
         try:
             here.symlink_to(run.folder.resolve(), target_is_directory=True)
         except OSError:  # Windows without the right to make links

@@ -58,5 +58,7 @@ def script(main: Callable[..., Any]) -> Callable[..., None]:
             main(*args, **kwargs)
         except InputError as error:
             sys.exit(f"\nerror: {error}\n")
+        except KeyboardInterrupt:
+            sys.exit(130)  # as a shell reports it; what to type next was printed where it is known
 
     return run

@@ -104,6 +104,7 @@ def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float
 
 def photo_sheet(photos: Sequence[Image.Image], captions: Sequence[str], title: str, columns: int = 6) -> Figure:
     """Photos in a grid, a caption under each; with no photos a sheet that says so."""
+    columns = min(columns, max(3, len(photos)))
     rows = max(1, -(-len(photos) // columns))
     figure = Figure(figsize=(columns * 1.75, rows * 2.35 + 0.4), layout="constrained")
     figure.suptitle(title, x=0.01, ha="left")

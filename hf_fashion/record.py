@@ -13,6 +13,7 @@ import platform
 import re
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -112,6 +113,9 @@ class Run:
         else:
             status = "interrupted" if kind in (KeyboardInterrupt, SystemExit) else "failed"
             self.info["error"] = f"{kind.__name__}: {error}".splitlines()[0]
+            if self._writes and any(self.folder.glob("checkpoint-*")):
+                go_on = f"--output_dir {shlex.quote(str(self.folder))} --resume_from_checkpoint last"
+                print(f"\n{status}; to go on from the last checkpoint: {go_on}", file=sys.stderr)
         self.note(
             status=status,
             finished=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -150,7 +154,7 @@ def start(
     info = {
         "status": "running",
         "recipe": recipe,
-        "command": shlex.join(["accelerate", "launch", f"recipes/{recipe}.py", *argv]),
+        "command": _command(folder, recipe, argv, resumed_from),
         "arguments": dict(arguments),
         "seed": seed,
         "dataset": dict(dataset),
@@ -235,6 +239,14 @@ def summary(run: Run) -> str:
             interval = f"{low:.3f} to {high:.3f}" if low is not None else ""
             lines.append(f"{name:<18} {results[name]:>7.3f}   {interval:<16} {results['n']:>6}")
     return "\n".join(lines)
+
+
+def _command(folder: str | Path, recipe: str, argv: list[str], resumed_from: str | None) -> str:
+    """What was typed; of a resumed run, what was typed at first, since that repeats it."""
+    stored = Path(folder) / "run.json"
+    if resumed_from and stored.is_file():
+        return str(_read_json(stored)["command"])
+    return shlex.join(["accelerate", "launch", f"recipes/{recipe}.py", *argv])
 
 
 def _cpu_seconds() -> float:

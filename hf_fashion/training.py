@@ -158,6 +158,6 @@ def device_name() -> str:
     state = PartialState()
     if state.device.type == "cuda":
         return f"{state.num_processes} x {torch.cuda.get_device_name()}"
-    return f"{state.device.type}, {torch.get_num_threads()} threads" + (
-        f", {state.num_processes} processes" if state.num_processes > 1 else ""
-    )
+    threads = torch.get_num_threads()
+    several = f", {state.num_processes} processes" if state.num_processes > 1 else ""
+    return f"{state.device.type}, {threads} thread{'s' * (threads > 1)}{several}"

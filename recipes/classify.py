@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         "classify", (classify.Arguments, training.FashionTrainingArguments), argv, metrics=classify.METRICS
     )
 
-    # The photos: read, checked, cut into splits where these are missing.
+    # The photos: read, and cut into splits where these are missing.
     dataset, report = data.load(
         args.dataset,
         classify.COLUMNS,
@@ -42,9 +42,6 @@ def main(argv: list[str] | None = None) -> record.Run:
         test_share=args.test_share,
         seed=training_args.seed,
     )
-    checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
-    print(report)
-    dataset = checks.drop(dataset, report)
     labels = data.labels(dataset)
 
     # The net: a checkpoint whose head is replaced by one for these labels.
@@ -59,6 +56,11 @@ def main(argv: list[str] | None = None) -> record.Run:
     )
     if args.from_scratch:
         model = classify.reset(model, training_args.seed)
+
+    # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
+    checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
+    print(report)
+    dataset = checks.drop(dataset, report)
 
     trainer = training.FashionTrainer(
         model=model,

@@ -72,7 +72,10 @@ class Arguments(PhotoArguments):
     )
     resize: Literal["keep", "squash", "crop", "pad"] = field(
         default="keep",
-        metadata={"help": "How a photo becomes the net's square: as the checkpoint says, or one of these."},
+        metadata={
+            "help": "How a photo becomes the net's square: squash (proportions are lost), crop (the middle is kept), "
+            "pad (nothing is lost), or keep: as the checkpoint says."
+        },
     )
     image_size: int | None = field(default=None, metadata={"help": "Side in pixels, where the net allows another."})
     smallest_crop: float = field(
@@ -325,7 +328,7 @@ def facts(
     return {
         "model_type": model.config.model_type,
         "preprocessing": f"{how} {spec.height} x {spec.width} pixels by the processor in the folder",
-        "protocol": f"{selection}measured once on all {figured['n']} photos of the {split} split, one view a photo; "
-        "the highest softmax score is the prediction.",
+        "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
+        "split, one view a photo; the highest softmax score is the prediction.",
         "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
     }
