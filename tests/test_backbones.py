@@ -279,6 +279,7 @@ def test_what_is_in_the_cache_needs_no_network(checkpoints, tmp_path, monkeypatc
     model, _ = backbones.load_classifier("shop/net", LABELS)
     assert model.config.name_or_path == "shop/net"
     assert backbones.describe("shop/net") == {
+        "name": "shop/net",
         "id": "shop/net",
         "revision": revision,
         "license": "mit",
@@ -657,6 +658,7 @@ def test_describe_says_what_is_known_and_never_raises(checkpoints, tmp_path, mon
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     folder = shutil.copytree(checkpoints["vit"], tmp_path / "mine")
     assert backbones.describe(folder) == {
+        "name": "mine",
         "id": "mine",
         "revision": None,
         "license": "unknown",
