@@ -26,10 +26,12 @@ from hf_fashion.errors import InputError
 METRIC_TYPES = {
     "accuracy": "accuracy",
     "top_5_accuracy": "accuracy",
+    "map": "mean_average_precision",
     "precision_macro": "precision",
     "recall_macro": "recall",
     "f1_macro": "f1",
 }
+HEADLINES = {"accuracy": "accuracy", "map": "mean average precision"}
 LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # as all ids of the Hub's list are
 ROWS_SHOWN = 40  # classes in a card's table
 UNKNOWN = "unknown"
@@ -126,7 +128,8 @@ def render(
             md=_markdown,
             shown=lambda value: str(Path(value).name if _is_path(value) else value).replace("`", "'"),
             fmt=_figure,
-            share=lambda key: "–" if results[key] is None else f"{results[key]:.2f}",
+            called=HEADLINES,
+            share=lambda key: "–" if results.get(key) is None else f"{results[key]:.2f}",
         )
     )
 

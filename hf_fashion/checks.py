@@ -35,7 +35,7 @@ class _Look(NamedTuple):
 class _Place(NamedTuple):
     split: str
     row: str
-    label: int
+    labels: tuple[Any, ...] = ()  # of each column of labels: a number, a list of numbers, None
 
     def __str__(self) -> str:
         return self.row if self.row.startswith(f"{self.split}:") else f"{self.split}: {self.row}"
@@ -62,28 +62,33 @@ def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -
     """
     if on_bad_image not in ("stop", "drop"):
         raise InputError("on_bad_image", expected="stop or drop", found=on_bad_image, fix="type one of the two")
-    names = data.labels(dataset)
+    names = {column: data.labels(dataset, column) for column in data.attributes(dataset)}
+    single = list(data.attributes(dataset).items()) == [("label", False)]
     first: dict[bytes, _Place] = {}
     total = sum(len(rows) for rows in dataset.values())
-    counts = {split: np.zeros(len(names), dtype=int) for split in dataset}
+    readable: dict[str, list[int]] = {split: [] for split in dataset}
     with tqdm(total=total, desc="checking pictures", unit="picture", disable=total < _BAR_FROM) as bar:
         for split, rows in dataset.items():
-            for place, look in _looks(split, rows):
+            for number, (place, look) in enumerate(_looks(split, rows, list(names))):
                 bar.update()
                 if look.reason:
                     report.add("error", str(place), "image", expected=PICTURE, found=look.reason, fix=_DROP)
                 else:
-                    counts[split][place.label] += 1
+                    readable[split].append(number)
                     _tell_shape(place, look, report)
                     _tell_equal(place, first.setdefault(look.digest, place), names, report)
-    _tell_label_column(counts, report)
-    _tell_spellings(names, report)
+    kept = {split: rows.select(readable[split]) for split, rows in dataset.items()}
     if on_bad_image == "drop":
         report.leave_out_pictures()
-    else:  # unreadable rows stop the run by themselves; classes are counted as the dataset stands
-        counts = {split: data.class_counts(rows) for split, rows in dataset.items()}
-    coverage(counts, names, report)
-    report.sizes = {split: int(count.sum()) for split, count in counts.items()}
+    for column, class_names in names.items():
+        counts = {split: data.class_counts(rows, column) for split, rows in kept.items()}
+        if not data.attributes(dataset)[column]:
+            _tell_label_column(counts, column, report)
+        _tell_spellings(class_names, column, report)
+        if on_bad_image == "stop":  # unreadable rows stop the run by themselves; count the dataset as it stands
+            counts = {split: data.class_counts(rows, column) for split, rows in dataset.items()}
+        coverage(counts, class_names, report, column, strict=single)
+    report.sizes = {split: len(rows) for split, rows in (kept if on_bad_image == "drop" else dataset).items()}
     for split, size in report.sizes.items():
         if size == 0 and len(dataset[split]):
             report.add("error", f"split {split}", "", expected="photos", found="none that can be read", fix="add some")
@@ -98,7 +103,7 @@ def drop(dataset: DatasetDict, report: Report) -> DatasetDict:
     left_out = {row["where"] for row in report.left_out}
     kept = {}
     for split, rows in dataset.items():
-        places = [str(_Place(split, row, 0)) for row in _row_names(split, rows)]
+        places = [str(_Place(split, row)) for row in _row_names(split, rows)]
         numbers = [number for number, place in enumerate(places) if place not in left_out]
         kept[split] = rows if len(numbers) == len(rows) else rows.select(numbers)
     return DatasetDict(kept)
@@ -110,16 +115,17 @@ def _row_names(split: str, rows: Dataset) -> list[str]:
     return list(rows.with_format(None).select_columns(["source_row"])[:]["source_row"])
 
 
-def _looks(split: str, rows: Dataset) -> Iterator[tuple[_Place, _Look]]:
+def _looks(split: str, rows: Dataset, columns: list[str]) -> Iterator[tuple[_Place, _Look]]:
     """Decodes the pictures of a split in threads, a batch at a time."""
     names = _row_names(split, rows)
-    raw = rows.with_format(None).select_columns(["image", "label"]).cast_column("image", Image(decode=False))
+    raw = rows.with_format(None).select_columns(["image", *columns]).cast_column("image", Image(decode=False))
     start = 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     with ThreadPoolExecutor(cores) as pool:
         for batch in raw.iter(batch_size=_BATCH):
-            for look, label in zip(pool.map(_look, batch["image"]), batch["label"], strict=True):
-                yield _Place(split, names[start], label), look
+            labels = zip(*(batch[column] for column in columns), strict=True)
+            for look, told in zip(pool.map(_look, batch["image"]), labels, strict=True):
+                yield _Place(split, names[start], told), look
                 start += 1
 
 
@@ -146,7 +152,7 @@ def _tell_shape(place: _Place, look: _Look, report: Report) -> None:
         )
 
 
-def _tell_equal(place: _Place, first: _Place, names: list[str], report: Report) -> None:
+def _tell_equal(place: _Place, first: _Place, names: dict[str, list[str]], report: Report) -> None:
     """Tells of a picture whose pixels were seen before."""
     if first is place:
         return
@@ -159,32 +165,41 @@ def _tell_equal(place: _Place, first: _Place, names: list[str], report: Report) 
             found="equal pixels: a leak",
             fix="remove one of the two",
         )
-    elif first.label != place.label:
-        report.add(
-            "warning",
-            f"{first} and {place}",
-            "label",
-            expected="one label for equal pixels",
-            found=f"{cell(names[first.label], 25)} and {cell(names[place.label], 25)}",
-            fix="correct one of the two",
-        )
+        return
+    for column, one, two in zip(names, first.labels, place.labels, strict=True):
+        if one != two:
+            report.add(
+                "warning",
+                f"{first} and {place}",
+                column,
+                expected="one label for equal pixels",
+                found=f"{_called(one, names[column])} and {_called(two, names[column])}",
+                fix="correct one of the two",
+            )
 
 
-def _tell_label_column(counts: dict[str, np.ndarray], report: Report) -> None:
+def _called(label: Any, names: list[str]) -> str:
+    """A label of a row in words."""
+    if label is None:
+        return "unknown"
+    return cell(", ".join(names[number] for number in (label if isinstance(label, list) else [label])) or "none", 25)
+
+
+def _tell_label_column(counts: dict[str, np.ndarray], column: str, report: Report) -> None:
     total = np.sum(list(counts.values()), axis=0)
     classes = np.count_nonzero(total)
     if classes >= _FEW and classes * 2 > total.sum():
         report.add(
             "error",
             "dataset",
-            "label",
+            column,
             expected="classes of several photos each",
             found=f"{classes} classes in {total.sum()} rows: is this the right column?",
             fix="type --label_column NAME with the column that holds the class",
         )
 
 
-def _tell_spellings(names: list[str], report: Report) -> None:
+def _tell_spellings(names: list[str], column: str, report: Report) -> None:
     """Warns of class names that differ in case, blanks or the form of accents only."""
     alike: dict[str, list[str]] = {}
     for name in names:
@@ -194,7 +209,7 @@ def _tell_spellings(names: list[str], report: Report) -> None:
             report.add(
                 "warning",
                 "dataset",
-                "label",
+                column,
                 expected="one spelling for each class",
                 found=f"{len(spellings)} classes: {', '.join(map(ascii, spellings))}",
                 fix="if they are one class, give them one name",

@@ -11,7 +11,7 @@ import hf_fashion
 from hf_fashion.errors import script
 
 # Words that are not recipes: the module whose `main` they run.
-MODULES = {"card": "hf_fashion.cards"}
+MODULES = {"card": "hf_fashion.cards", "compare": "hf_fashion.comparison"}
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -28,14 +28,7 @@ def pick(features: Features, names: Mapping[str, str], split: str) -> tuple[str,
         InputError: One cannot be told.
     """
     for wanted, name in names.items():
-        if name not in features:
-            near = difflib.get_close_matches(name, list(features), 1)
-            raise InputError(
-                f"column {name} for the {wanted} (split {split})",
-                expected="a column of the dataset",
-                found=", ".join(features),
-                fix=f"type --{wanted}_column {near[0]}" if near else f"type --{wanted}_column NAME with one of these",
-            )
+        _refuse_missing(features, name, wanted, f"{wanted}_column", split)
     typed = [name for name, feature in features.items() if isinstance(feature, Image)]
     image = names.get("image") or (typed[0] if len(typed) == 1 else None)
     image = image or next((name for name in IMAGE_COLUMNS if name in features and may_be_image(features[name])), None)
@@ -57,6 +50,39 @@ def pick(features: Features, names: Mapping[str, str], split: str) -> tuple[str,
             fix="type --label_column NAME with the column that holds the class",
         )
     return image, label
+
+
+def pick_attributes(
+    features: Features, names: Mapping[str, str], attributes: Sequence[str], split: str
+) -> tuple[str, list[str]]:
+    """Chooses the column of pictures, and checks that the columns of attributes are there; see `pick`."""
+    for name in attributes:
+        _refuse_missing(features, name, "attribute", "label_columns", split)
+    image, _ = pick(features, {**names, "label": attributes[0]}, split)
+    taken = sorted({image, "image", "source_row"} & set(attributes))
+    if taken or len(set(attributes)) < len(attributes):
+        raise InputError(
+            "--label_columns " + " ".join(attributes),
+            expected="columns of labels, each once",
+            found=f"the column of pictures or of row names: {', '.join(taken)}" if taken else "one twice",
+            fix="leave it out, or rename the column",
+        )
+    return image, list(attributes)
+
+
+def _refuse_missing(features: Features, name: str, wanted: str, setting: str, split: str) -> None:
+    if name not in features:
+        near = difflib.get_close_matches(name, list(features), 1)
+        raise InputError(
+            f"column {name} for the {wanted} (split {split})",
+            expected="a column of the dataset",
+            found=", ".join(features),
+            fix=f"type --{setting} {near[0]}" if near else f"type --{setting} NAME with one of these",
+        )
+
+
+def is_list(feature: Any) -> bool:
+    return isinstance(feature, List | LargeList)
 
 
 def is_text(feature: Any) -> bool:
@@ -83,12 +109,12 @@ def label_texts(
     Raises:
         InputError: The column holds no single labels.
     """
-    if isinstance(feature, List | LargeList):
+    if is_list(feature):
         raise InputError(
             f"column {column}",
             expected="one label a row",
             found="lists of labels",
-            fix="type --label_column NAME with a column of single labels",
+            fix=f"type --label_columns {column}, or --label_column NAME with a column of single labels",
         )
     if not isinstance(feature, ClassLabel | Value):
         raise InputError(
@@ -119,8 +145,47 @@ def label_texts(
     return texts
 
 
+def attribute_texts(
+    column: str, feature: Any, values: Sequence[Any], where: Sequence[str], separator: str | None, report: Report
+) -> tuple[list[Any], bool]:
+    """Gives each value of an attribute as text, or as a list of texts; None where it is not known.
+
+    Args:
+        column: Name of the column.
+        feature: Its type in `datasets`.
+        values: Its values.
+        where: How each row is named in a finding.
+        separator: What stands between the labels of a cell of text; None when a cell is one label.
+        report: Is told of values that are not labels, and of how many are missing.
+
+    Returns:
+        The texts, and whether they are lists: any number of labels a row, where a text is one of several that exclude
+        each other.
+
+    Raises:
+        InputError: The column holds no labels.
+    """
+    many = is_list(feature) or separator is not None and is_text(feature)
+    inner = feature.feature if is_list(feature) else feature
+    texts: list[Any] = []
+    silent = Report({})  # an empty cell is not an error here
+    for value, row in zip(values, where, strict=True):
+        if value is None or isinstance(value, str) and not value.strip():
+            texts.append(None)
+        elif many:
+            parts = value if is_list(feature) else [part for part in map(str.strip, value.split(separator)) if part]
+            told = label_texts(column, inner, parts, [row] * len(parts), report)
+            texts.append(list(dict.fromkeys(text for text in told if text is not None)))
+        else:
+            texts.extend(label_texts(column, inner, [value], [row], silent))
+    missing = sum(text is None for text in texts)
+    if missing:
+        report.add("note", "dataset", column, found=f"{missing} of {len(texts)} rows have no {column}: not known")
+    return texts, many
+
+
 def class_names(
-    texts: Mapping[str, Sequence[str | None]], declared: Mapping[str, list[str]], report: Report
+    texts: Mapping[str, Sequence[str | None]], declared: Mapping[str, list[str]], report: Report, column: str = "label"
 ) -> list[str]:
     """Makes one list of class names for all splits.
 
@@ -128,6 +193,7 @@ def class_names(
         texts: Split -> label of each row.
         declared: Split -> names of its ClassLabel, for splits that have one; the first sets the order.
         report: Is told of names that differ between splits, and of names that say nothing.
+        column: For messages.
     """
     used = {text for part in texts.values() for text in part if text is not None}
     names: list[str] = next(iter(declared.values()), [])
@@ -137,13 +203,13 @@ def class_names(
             report.add(
                 "error",
                 f"split {split}",
-                "label",
+                column,
                 expected="the same classes in every split",
                 found=f"only in one of {next(iter(declared))} and {split}: {cell(', '.join(odd))}",
                 fix="give all splits the same ClassLabel names",
             )
         elif other != names:
-            report.add("note", f"split {split}", "label", found="class names in another order: matched by name")
+            report.add("note", f"split {split}", column, found="class names in another order: matched by name")
         names = [*names, *(name for name in other if name not in names)]
     extra = used - set(names)
     numeric = all(re.fullmatch(r"[0-9]+", text) for text in extra)
@@ -152,7 +218,7 @@ def class_names(
         report.add(
             "warning",
             "dataset",
-            "label",
+            column,
             expected="names of classes",
             found=f"generic names: {cell(', '.join(names))}",
             fix="give the classes names (ClassLabel, or text in the column), or the model will answer in numbers",

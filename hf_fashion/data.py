@@ -1,6 +1,9 @@
 """Reads photos with labels from anywhere into one form: a `DatasetDict` of train, validation and test with the columns
 `image` (Image), `label` (ClassLabel with real names) and `source_row` (text that names the row in its source).
 
+Of attributes there is, in the place of `label`, a column for each: a ClassLabel where its values exclude each other
+(a colour), a list of ClassLabel where they do not (tags); null where the value is not known.
+
 `load` tells what it saw on the way in a `Report`; `hf_fashion.checks.check` adds what only decoding shows.
 """
 
@@ -13,15 +16,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 
 from hf_fashion import reading, tables
-from hf_fashion.columns import IMAGE_COLUMNS, class_names, is_text, label_texts, pick
+from hf_fashion.columns import (
+    IMAGE_COLUMNS,
+    attribute_texts,
+    class_names,
+    is_list,
+    is_text,
+    label_texts,
+    pick,
+    pick_attributes,
+)
 from hf_fashion.errors import InputError
 from hf_fashion.report import Finding, Report, cell
 from hf_fashion.splits import ORDER, coverage, cut, split_name
 
-__all__ = ["Finding", "Report", "labels", "load"]
+__all__ = ["Finding", "Report", "attributes", "labels", "load"]
 
 _BATCH = 256  # rows
 
@@ -30,11 +42,12 @@ class _Rows(NamedTuple):
     """One split on its way: every list has one entry a row."""
 
     images: Dataset | list[str]  # a dataset with the one column `image`, or paths
-    texts: list[str | None]
+    texts: dict[str, list[Any]]  # column -> the label of each row, or the list of its labels; None: not known
+    many: set[str]  # columns of lists
     source_rows: list[str]
     groups: list[str] | None
     keep: list[bool]
-    declared: list[str] | None  # names of the source's own ClassLabel
+    declared: dict[str, list[str]]  # column -> names of the source's own ClassLabel, where it has one
 
 
 def load(
@@ -44,22 +57,29 @@ def load(
     config: str | None = None,
     revision: str | None = None,
     names: Mapping[str, str] | None = None,
+    label_columns: Sequence[str] | None = None,
+    label_separator: str | None = None,
     split_by: str | None = None,
     lone_split: str = "train",
     validation_share: float = 0.15,
     test_share: float = 0.15,
     seed: int = 42,
 ) -> tuple[DatasetDict, Report]:
-    """Loads a dataset of photos with one label each.
+    """Loads a dataset of photos with one label each, or with attributes.
 
     Args:
         source: A Dataset or DatasetDict, "sample", a tree of class folders (with split folders above or not), a folder
             with metadata.csv or .jsonl, a CSV, TSV, JSON-lines or parquet file, a folder made by `save_to_disk` or
-            with parquet files, or the id of a dataset on the Hub.
+            with parquet files, the id of a dataset on the Hub, or `<module of hf_fashion.sources>:<folder>` for raw
+            files of a public dataset.
         columns: The canonical columns: `image` and `label`.
         config: Configuration of a dataset that has several.
         revision: Commit, branch or tag of a dataset on the Hub.
         names: Canonical column -> the column of the source, where it cannot be guessed.
+        label_columns: Columns of attributes, each with a label or a list of labels a row, in the place of the one
+            label. A source whose label is a list is read so of itself.
+        label_separator: What stands between several labels in a cell of text ("|" for `soft|warm`). A column in which
+            it stands nowhere holds one label a row.
         split_by: Column whose groups must not lie in two splits (photos of one item, of one person). It is kept.
         lone_split: What a source without splits is: "train" has the missing splits cut from it; "validation" or
             "test" is given alone and whole, as it is given alone from a source that has it.
@@ -81,12 +101,14 @@ def load(
     opened = reading.read(source, config, revision, image_columns, report)
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     parts = _named_splits(opened.parts, lone_split, report)
-    rows = {split: _rows(part, split, opened, names, split_by, report) for split, part in parts.items()}
-    label_names = class_names(
-        {split: part.texts for split, part in rows.items()},
-        {split: part.declared for split, part in rows.items() if part.declared is not None},
-        report,
-    )
+    if label_columns is None:
+        label_columns = _of_lists(parts, names)
+    separators = dict.fromkeys(_separated(parts, label_columns or (), label_separator), label_separator)
+    rows = {
+        split: _rows(part, split, opened, names, label_columns, separators, split_by, report)
+        for split, part in parts.items()
+    }
+    label_names = _label_names(rows, report)
     dataset = DatasetDict({split: _canonical(part, label_names, split_by) for split, part in rows.items()})
     report.source["fingerprint"] = _fingerprint(dataset)
     if not any(len(part) for part in dataset.values()):
@@ -95,7 +117,9 @@ def load(
     if lone_split == "train":
         dataset = _cut_missing(dataset, split_by, validation_share, test_share, seed, report)
     dataset = DatasetDict({split: dataset[split] for split in ORDER if split in dataset})
-    coverage({split: class_counts(part) for split, part in dataset.items()}, label_names, report)
+    for column, class_names_ in label_names.items():
+        counts = {split: class_counts(part, column) for split, part in dataset.items()}
+        coverage(counts, class_names_, report, column, strict=label_columns is None)
     report.sizes = {split: len(part) for split, part in dataset.items()}
     return dataset, report
 
@@ -103,6 +127,7 @@ def load(
 def labels(dataset: DatasetDict, column: str = "label") -> list[str]:
     """Gives the class names, in the order of the label numbers."""
     feature = next(iter(dataset.values())).features[column]
+    feature = feature.feature if is_list(feature) else feature
     if not isinstance(feature, ClassLabel) or feature.names is None:
         raise InputError(
             f"column {column}", expected="a ClassLabel", found=f"{feature}", fix="load the dataset with data.load"
@@ -110,9 +135,67 @@ def labels(dataset: DatasetDict, column: str = "label") -> list[str]:
     return list(feature.names)
 
 
+def attributes(dataset: DatasetDict) -> dict[str, bool]:
+    """Column of labels -> whether a row may have several of them; `label` alone where there are no attributes."""
+    features = next(iter(dataset.values())).features
+    inner = {name: feature.feature if is_list(feature) else feature for name, feature in features.items()}
+    found = {name: is_list(features[name]) for name, kind in inner.items() if isinstance(kind, ClassLabel)}
+    if not found:
+        raise InputError(
+            "columns of labels",
+            expected="a ClassLabel",
+            found=", ".join(features),
+            fix="load the dataset with data.load",
+        )
+    return found
+
+
+def has_lists(dataset: DatasetDict) -> bool:
+    """Whether a row may have several labels."""
+    return any(attributes(dataset).values())
+
+
 def class_counts(dataset: Dataset, column: str = "label") -> np.ndarray:
     """Counts the rows of each class (classes,)."""
-    return np.bincount(_values(dataset, column, int), minlength=dataset.features[column].num_classes)
+    feature = dataset.features[column]
+    values = _values(dataset, column)
+    if is_list(feature):
+        feature, values = feature.feature, [value for row in values for value in row or ()]
+    known = np.asarray([value for value in values if value is not None], dtype=int)
+    return np.bincount(known, minlength=feature.num_classes)
+
+
+def _of_lists(parts: Mapping[str, reading.Part], names: Mapping[str, str]) -> list[str] | None:
+    """The column of labels, where it is one of lists."""
+    split, part = next(iter(parts.items()))
+    _, label = pick(part.rows.features, names, split)
+    return [label] if is_list(part.rows.features[label]) else None
+
+
+def _separated(parts: Mapping[str, reading.Part], columns: Sequence[str], separator: str | None) -> list[str]:
+    """The columns of text in which the separator stands in any row of any split."""
+    return [
+        column
+        for column in columns if separator
+        for part in parts.values()
+        if column in part.rows.features and is_text(part.rows.features[column])
+        and any(separator in (value or "") for value in _values(part.rows, column))
+    ]  # fmt: skip
+
+
+def _label_names(rows: Mapping[str, _Rows], report: Report) -> dict[str, list[str]]:
+    """Column of labels -> its class names, for all splits."""
+    found = {}
+    for column in next(iter(rows.values())).texts:
+        texts = {
+            split: [text for row in part.texts[column] for text in row or ()]
+            if column in part.many
+            else part.texts[column]
+            for split, part in rows.items()
+        }
+        declared = {split: part.declared[column] for split, part in rows.items() if column in part.declared}
+        found[column] = class_names(texts, declared, report, column)
+    return found
 
 
 def _check_settings(
@@ -200,14 +283,21 @@ def _rows(
     split: str,
     opened: reading.Opened,
     names: Mapping[str, str],
+    label_columns: Sequence[str] | None,
+    separators: Mapping[str, str | None],
     split_by: str | None,
     report: Report,
 ) -> _Rows:
     """Finds image, label and group of each row of one split, and what is wrong with them."""
     rows = part.rows.with_format(None)
     where = list(part.where or ())
-    image, label = pick(rows.features, names, split)
-    others = [name for name in rows.features if name not in (image, label, "image", "label", "source_row")]
+    if label_columns is None:
+        image, label = pick(rows.features, names, split)
+        told = {"label": label}
+    else:
+        image, chosen = pick_attributes(rows.features, names, label_columns, split)
+        told = {name: name for name in chosen}
+    others = [name for name in rows.features if name not in (image, "image", "label", "source_row", *told.values())]
     if split_by is not None and split_by not in others:
         raise InputError(
             f"column {split_by} to split by",
@@ -215,19 +305,29 @@ def _rows(
             found=", ".join(others) or "no other column",
             fix="type one of these names, or leave --split_by out",
         )
-    unused = [name for name in rows.column_names if name not in (image, label, split_by, "source_row", "split")]
+    used = (image, *told.values(), split_by, "source_row", "split")
+    unused = [name for name in rows.column_names if name not in used]
     if unused:
         report.add("note", "dataset", "", found=f"columns that are not used: {', '.join(unused)}")
     feature = rows.features[image]
-    texts = label_texts(label, rows.features[label], _values(rows, label), where, report)
-    keep = [text is not None for text in texts]
+    texts: dict[str, list[Any]] = {}
+    many = set()
+    for column, name in told.items():
+        if label_columns is None:
+            texts[column] = label_texts(name, rows.features[name], _values(rows, name), where, report)
+            continue
+        texts[column], lists = attribute_texts(
+            name, rows.features[name], _values(rows, name), where, separators.get(name), report
+        )
+        many |= {column} if lists else set()
+    keep = [label_columns is not None or text is not None for text in next(iter(texts.values()))]
     images: Dataset | list[str]
     if is_text(feature) and opened.kind == "hub":
         raise InputError(f"column {image}", expected="pictures", found="text", fix="type --image_column NAME")
     if is_text(feature) and part.folder is not None:
         paths = tables.resolve(_values(rows, image), where, part.folder, report)
         keep = [kept and path is not None for kept, path in zip(keep, paths, strict=True)]
-        _tell_repeats(paths, texts, where, keep, report)
+        _tell_repeats(paths, list(zip(*texts.values(), strict=True)), where, keep, report)
         images = [str(path or "") for path in paths]
         root = opened.root.resolve() if opened.root else part.folder
         where = [path.relative_to(root).as_posix() if path else row for path, row in zip(paths, where, strict=True)]
@@ -249,44 +349,51 @@ def _rows(
                 found=f"{len(empty)} row(s) without one",
                 fix="fill the column",
             )
-    declared = list(rows.features[label].names) if isinstance(rows.features[label], ClassLabel) else None
-    return _Rows(images, texts, where, groups, keep, declared)
+    kinds = {column: rows.features[name] for column, name in told.items()}
+    kinds = {column: kind.feature if is_list(kind) else kind for column, kind in kinds.items()}
+    declared = {column: list(kind.names) for column, kind in kinds.items() if isinstance(kind, ClassLabel)}
+    return _Rows(images, texts, many, where, groups, keep, declared)
 
 
 def _tell_repeats(
-    paths: Sequence[Path | None], texts: Sequence[str | None], where: Sequence[str], keep: list[bool], report: Report
-) -> None:
+    paths: Sequence[Path | None], texts: Sequence[tuple[Any, ...]], where: Sequence[str], keep: list[bool],
+    report: Report,
+) -> None:  # fmt: skip
     """Tells of files that a table lists more than once; with two labels they are not kept."""
     seen: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
-        if path is not None and texts[row] is not None:
+        if path is not None and texts[row] != (None,):
             seen.setdefault(os.path.realpath(path), []).append(row)
     for rows in seen.values():
         if len(rows) == 1:
             continue
-        told = sorted({str(texts[row]) for row in rows})
+        told = sorted({", ".join(map(str, texts[row])) for row in rows})
         conflict = len(told) > 1
         report.add(
             "error" if conflict else "warning",
             " and ".join(where[row] for row in rows[:3]),
             "label" if conflict else "image",
             expected="one row, and one label, for each file",
-            found=f"{Path(str(paths[rows[0]])).name} listed {len(rows)} times, as {', '.join(told)}",
+            found=f"{Path(str(paths[rows[0]])).name} listed {len(rows)} times, as {' and '.join(told)}",
             fix="remove the wrong rows",
         )
         for row in rows if conflict else ():
             keep[row] = False
 
 
-def _canonical(part: _Rows, label_names: list[str], split_by: str | None) -> Dataset:
+def _canonical(part: _Rows, label_names: Mapping[str, list[str]], split_by: str | None) -> Dataset:
     """Builds the canonical columns of one split, of the rows that are kept. Pictures are not copied."""
     kept = [row for row, wanted in enumerate(part.keep) if wanted]
-    feature = ClassLabel(names=label_names)
-    number = {name: position for position, name in enumerate(label_names)}
-    columns: dict[str, tuple[list[Any], Any]] = {
-        "label": ([number.get(text or "", 0) for text in part.texts], feature),  # 0: of rows that are not kept
-        "source_row": (part.source_rows, Value("string")),
-    }
+    columns: dict[str, tuple[list[Any], Any]] = {}
+    for column, names in label_names.items():
+        number: dict[str | None, int] = {name: position for position, name in enumerate(names)}
+        texts, feature = part.texts[column], ClassLabel(names=names)
+        if column in part.many:
+            lists = [None if row is None else [number[text] for text in row] for row in texts]
+            columns[column] = lists, List(feature)
+        else:
+            columns[column] = [number.get(text) for text in texts], feature
+    columns["source_row"] = part.source_rows, Value("string")
     if split_by is not None and part.groups is not None:
         columns[split_by] = (part.groups, Value("string"))
     if isinstance(part.images, Dataset):
@@ -308,8 +415,12 @@ def _fingerprint(dataset: DatasetDict) -> str:
         rows = dataset.get(split, ())
         if not len(rows):
             continue
-        digest.update(f"{len(rows)} {labels(dataset)}".encode())
-        digest.update(_values(rows, "label", int).astype("<i8").tobytes())
+        for column, many in attributes(dataset).items():
+            digest.update(f"{len(rows)} {labels(dataset, column)}".encode())
+            if column == "label" and not many:
+                digest.update(_values(rows, column, int).astype("<i8").tobytes())
+            else:
+                digest.update(f"{column} {_values(rows, column)}".encode())
         stored = rows.data.column("image")
         lengths = pc.fill_null(pc.binary_length(pc.struct_field(stored, "bytes")), -1)
         paths = pc.fill_null(pc.struct_field(stored, "path"), "")
@@ -332,7 +443,7 @@ def _cut_missing(
         # Equal files go to one split, as one row: cut apart, they would be a leak.
         first = _first_copies(train) if groups is None else np.arange(len(train))
         units = np.unique(first)
-        rows = cut(_values(train, "label", int)[units], missing, seed, groups)
+        rows = cut(_strata(train)[units], missing, seed, groups)
         rows = {split: np.flatnonzero(np.isin(first, units[chosen])) for split, chosen in rows.items()}
         if len(units) < len(train):
             report.add(
@@ -361,6 +472,20 @@ def _cut_missing(
     if split_by is not None:
         _tell_shared_groups(dataset, split_by, report)
     return dataset
+
+
+def _strata(rows: Dataset) -> np.ndarray:
+    """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,)."""
+    columns = attributes(DatasetDict({"train": rows}))
+    if list(columns) == ["label"] and not columns["label"]:
+        return _values(rows, "label", int)
+    held: list[list[tuple[str, int]]] = [[] for _ in range(len(rows))]
+    for column, many in columns.items():
+        for row, value in zip(held, _values(rows, column), strict=True):
+            row.extend((column, number) for number in (value or () if many else [value]) if number is not None)
+    counts = Counter(value for row in held for value in row)
+    number = {value: position for position, value in enumerate(counts, start=1)}
+    return np.asarray([number[min(row, key=lambda value: (counts[value], value))] if row else 0 for row in held])
 
 
 def _first_copies(rows: Dataset) -> np.ndarray:

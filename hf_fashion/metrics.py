@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support, top_k_accuracy_score
 
 CONFIDENCE = 0.95
 N_RESAMPLES = 1000
+HALF = 0.5
 _Z = 1.959964  # of the normal distribution, for CONFIDENCE
 
 
@@ -77,6 +79,110 @@ def classification(
         results |= _intervals(results, draws, rows)
     results["confusion_matrix"] = matrix.tolist()
     return results
+
+
+def attributes(
+    scores: np.ndarray,
+    references: np.ndarray,
+    predictions: np.ndarray,
+    labels: Sequence[str],
+    groups: Mapping[str, Sequence[int]],
+    exclusive: Sequence[str] = (),
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Average precision, precision, recall and F1 of each label, their means, and by group; with 95 % intervals.
+
+    A row counts for a label where its truth is known. Means are over the labels that have a known yes (for `map`) or
+    that occur in references or predictions (for F1). Micro figures count all known pairs of row and label.
+
+    Args:
+        scores: (n, K) probabilities: rows of each label are ranked by them.
+        references: (n, K) of 1, 0 and NaN (not known).
+        predictions: (n, K) bool: what was said.
+        labels: (K,) names.
+        groups: Name -> the numbers of its labels.
+        exclusive: Groups of which a row has exactly one label: these get an `accuracy`.
+        n_resamples: Draws of the bootstrap over rows; 0 leaves the intervals out.
+        seed: Seed of the draws.
+
+    Returns:
+        A flat dict: `n` (rows), `map`, `f1_macro`, `f1_micro`, `precision_macro`, `recall_macro`; by group
+        `map/<group>`, `f1_macro/<group>`, `accuracy/<group>` of exclusive ones, `known/<group>` (rows); by label
+        `ap/<label>`, `precision/<label>`, `recall/<label>`, `f1/<label>`, `n/<label>` (rows that have it) and
+        `known/<label>`; the ends of intervals as in `classification`. What is not defined is None.
+
+    Raises:
+        ValueError: Shapes that do not fit, no rows, scores that are not finite.
+    """
+    scores, references = np.asarray(scores, dtype=float), np.asarray(references, dtype=float)
+    predictions = np.asarray(predictions, dtype=bool)
+    shape = (len(scores), len(labels))
+    if not scores.shape == references.shape == predictions.shape == shape or not len(scores):
+        found = f"{scores.shape}, {references.shape}, {predictions.shape}"
+        raise ValueError(f"scores, references and predictions must all be (n, {len(labels)}), found {found}")
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite")
+    known = ~np.isnan(references)
+    truth = known & (np.nan_to_num(references) > HALF)
+    said = predictions & known
+    draws = np.ones((1, len(scores)))
+    if n_resamples:
+        rng = np.random.default_rng(seed)
+        draws = np.concatenate(
+            [draws, rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), n_resamples)]
+        )
+    # The first draw is the data themselves: one computation gives the figures and their intervals.
+    hits, guessed, held = (draws @ part.astype(float) for part in (said & truth, said, truth))
+    ap = np.stack([_average_precision(scores[known[:, k], k], truth[known[:, k], k], draws[:, known[:, k]])
+                   for k in range(len(labels))], axis=1)  # fmt: skip
+    precision, recall, f1 = _divide(hits, guessed), _divide(hits, held), _divide(2 * hits, guessed + held)
+    occurs = (guessed + held) > 0
+    values: dict[str, np.ndarray] = {"map": _mean(ap, np.isfinite(ap))}
+    for name, part in (("precision_macro", precision), ("recall_macro", recall), ("f1_macro", f1)):
+        values[name] = _mean(np.nan_to_num(part), occurs)
+    values["f1_micro"] = _divide(2 * hits.sum(axis=1), (guessed + held).sum(axis=1))
+    rows: dict[str, float] = {}
+    for group, members in groups.items():
+        chosen = list(members)
+        values[f"map/{group}"] = _mean(ap[:, chosen], np.isfinite(ap[:, chosen]))
+        values[f"f1_macro/{group}"] = _mean(np.nan_to_num(f1[:, chosen]), occurs[:, chosen])
+        if group in exclusive:
+            of_group = known[:, chosen].all(axis=1)
+            right = (said[:, chosen] & truth[:, chosen]).any(axis=1)
+            values[f"accuracy/{group}"] = _divide(draws @ right.astype(float), draws @ of_group.astype(float))
+            rows[f"accuracy/{group}"] = int(of_group.sum())
+    counts = {"ap": held[0], "precision": guessed[0], "recall": held[0], "f1": (guessed[0] + held[0]) / 2}
+    for name, part in (("ap", ap), ("precision", precision), ("recall", recall), ("f1", f1)):
+        for number, label in enumerate(labels):
+            values[f"{name}/{label}"] = part[:, number]
+            rows[f"{name}/{label}"] = counts[name][number]
+    results: dict[str, Any] = {"n": len(scores)}
+    results |= {name: None if np.isnan(draw[0]) else float(draw[0]) for name, draw in values.items()}
+    results |= {f"known/{group}": int(known[:, list(members)].any(axis=1).sum()) for group, members in groups.items()}
+    for number, label in enumerate(labels):
+        results |= {f"n/{label}": int(truth[:, number].sum()), f"known/{label}": int(known[:, number].sum())}
+    if n_resamples:
+        results |= _intervals(results, {name: draw[1:] for name, draw in values.items()}, rows)
+    return results
+
+
+def _average_precision(scores: np.ndarray, truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Average precision as scikit-learn's, of each draw (draws, n) of the rows; NaN where it has no row of a yes."""
+    if not truth.any():
+        return np.full(len(draws), np.nan)
+    order = np.argsort(-scores, kind="stable")
+    ends = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))  # equal scores are one step of the curve
+    weights = draws[:, order]
+    seen, found = weights.cumsum(axis=1)[:, ends], (weights * truth[order]).cumsum(axis=1)[:, ends]
+    steps = np.diff(found, axis=1, prepend=0.0)
+    return _divide((steps * np.nan_to_num(_divide(found, seen))).sum(axis=1), found[:, -1])
+
+
+def _mean(values: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The mean over columns, of those that count (draws,)."""
+    return _divide(np.where(where, np.nan_to_num(values), 0.0).sum(axis=1), where.sum(axis=1).astype(float))
 
 
 def interval_keys(name: str) -> tuple[str, str]:
@@ -167,3 +273,126 @@ def _check(scores: np.ndarray, references: np.ndarray, labels: Sequence[str]) ->
         raise ValueError(f"references must be 0 to {len(labels) - 1}, found {references.min()} to {references.max()}")
     if len(set(labels)) != len(labels):
         raise ValueError(f"labels must differ, found {list(labels)}")
+
+
+def paired(
+    right_a: Sequence[bool] | np.ndarray,
+    right_b: Sequence[bool] | np.ndarray,
+    *,
+    n_resamples: int = 10_000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The difference of two models' accuracy on the same rows, and whether it is more than chance.
+
+    Two intervals that overlap say little of the difference: the models saw the same rows, and most are easy, or hard,
+    for both. Here only the rows count on which one is right and the other wrong. McNemar's exact test (McNemar,
+    Psychometrika 12, 1947; its exact form is the binomial test of the two counts against one half) gives p; the
+    interval is the percentile bootstrap over rows, both models on the same drawn rows.
+
+    Where no row is of the kind that would move an end beyond 0, draws cannot show that there may be such rows, and
+    an end at 0 would claim it. There the end is the highest share that none of n rows speaks for, Wilson's (z squared
+    over n + z squared; the "rule of three" of Hanley and Lippman-Hand, Journal of the American Medical Association
+    249, 1983, says 3 / n for one side).
+
+    Args:
+        right_a: (n,) whether the first model's prediction is right.
+        right_b: (n,) the same of the second, for the same rows in the same order.
+        n_resamples: Draws of the bootstrap.
+        seed: Seed of the draws.
+
+    Returns:
+        `n`, `accuracy_a`, `accuracy_b`, `difference` (a - b, as a share) with `difference_low` and `difference_high`
+        of its 95 % interval, `only_a` and `only_b` (rows on which just that one is right), `p`, and `tie`: True
+        unless the interval leaves 0 out and p is below 0.05.
+
+    Raises:
+        ValueError: Lengths that differ, no rows, values that are not true or false.
+    """
+    a, b = np.asarray(right_a), np.asarray(right_b)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f"both must be of the same rows, shape (n,); found {a.shape} and {b.shape}")
+    if not len(a):
+        raise ValueError("no rows to compare")
+    if a.dtype != bool or b.dtype != bool:
+        raise ValueError(f"right or wrong must be given as bool, found {a.dtype} and {b.dtype}")
+    n, only_a, only_b = len(a), int((a & ~b).sum()), int((b & ~a).sum())
+    p = float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
+    # Rows drawn with replacement hold so many of each of the three kinds: the counts are drawn, and no rows.
+    shares = np.array([only_a, only_b, n - only_a - only_b]) / n
+    draws = np.random.default_rng(seed).multinomial(n, shares, n_resamples)
+    tail = (1 - CONFIDENCE) / 2 * 100
+    low, high = map(float, np.percentile((draws[:, 0] - draws[:, 1]) / n, [tail, 100 - tail]))
+    unseen = _wilson(0.0, n)[1]
+    low = -unseen if low == 0 and not only_b else low
+    high = unseen if high == 0 and not only_a else high
+    return {
+        "n": n,
+        "accuracy_a": float(a.mean()),
+        "accuracy_b": float(b.mean()),
+        "difference": (only_a - only_b) / n,
+        "difference_low": low,
+        "difference_high": high,
+        "only_a": only_a,
+        "only_b": only_b,
+        "p": p,
+        "tie": low <= 0 <= high or p >= 1 - CONFIDENCE,
+    }
+
+
+def paired_f1_macro(
+    predictions_a: np.ndarray,
+    predictions_b: np.ndarray,
+    references: np.ndarray,
+    *,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> dict[str, float | None]:
+    """The difference of two models' macro F1 on the same rows, with the percentile bootstrap over rows.
+
+    Args:
+        predictions_a: (n,) class numbers that the first model says.
+        predictions_b: (n,) those of the second, numbered alike.
+        references: (n,) true class numbers, from 0 on.
+        n_resamples: Draws of the bootstrap.
+        seed: Seed of the draws; the same rows are drawn for both.
+
+    Returns:
+        `f1_macro_difference` (a - b) and the ends of its interval, `f1_macro_difference_low` and `..._high`: None
+        where both say the same on every row, since draws would then claim certainty.
+    """
+    said = [np.asarray(predictions_a), np.asarray(predictions_b)]
+    references = np.asarray(references)
+    labels = [str(number) for number in range(1 + max(int(rows.max()) for rows in (*said, references)))]
+    values, draws = [], []
+    for rows in said:
+        values.append(precision_recall_fscore_support(references, rows, average="macro", zero_division=0.0)[2])
+        draws.append(_resample(rows, references, None, labels, n_resamples, seed)["f1_macro"])
+    low: float | None = None
+    high: float | None = None
+    if (said[0] != said[1]).any():
+        tail = (1 - CONFIDENCE) / 2 * 100
+        low, high = map(float, np.percentile(draws[0] - draws[1], [tail, 100 - tail]))
+    return {
+        "f1_macro_difference": float(values[0] - values[1]),
+        "f1_macro_difference_low": low,
+        "f1_macro_difference_high": high,
+    }
+
+
+def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
+    """Corrects the p values of several tests, so that the chance of any false alarm among them stays below 5 %.
+
+    Holm, Scandinavian Journal of Statistics 6 (1979): the smallest of m is multiplied by m, the next by m - 1, and so
+    on; none falls below the one before it, none rises above 1.
+
+    Args:
+        p_values: One of each test.
+
+    Returns:
+        The corrected values, in the order in which they came.
+    """
+    p = np.asarray(p_values, dtype=float)
+    order = np.argsort(p, kind="stable")
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
+    return [float(value) for value in corrected]

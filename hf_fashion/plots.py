@@ -130,3 +130,70 @@ def _plain(axes: Any) -> None:
 def _short(label: str, width: int = 28) -> str:
     # `$` starts mathematics in matplotlib, and a label may hold one.
     return textwrap.shorten(label, width, placeholder="…").replace("$", r"\$") or "…"
+
+
+def comparison(
+    names: Sequence[str],
+    values: Sequence[tuple[float, float | None, float | None]],
+    gaps: Sequence[Mapping[str, Any] | None],
+    words: Sequence[str],
+    metric: str,
+    title: str,
+) -> Figure:
+    """A row a model, the first on top: its figure on the left, on the right how far it is behind the best.
+
+    Args:
+        names: The models, best first.
+        values: The figure of each, and the ends of its interval (None for none).
+        gaps: For each the pair (best, this one) as `metrics.paired` gives it; None for the best itself, and for one
+            that is not compared.
+        words: What stands on the right in place of a gap; behind the names where there is no gap at all.
+        metric: The name of the figure.
+        title: What was measured on.
+    """
+    cut = len(names) - MOST_ROWS
+    if cut > 0:
+        title += f" (the first {MOST_ROWS} of {len(names)})"
+        names, values, gaps, words = names[:MOST_ROWS], values[:MOST_ROWS], gaps[:MOST_ROWS], words[:MOST_ROWS]
+    paired = any(gaps)
+    figure = Figure(figsize=(11 if paired else 7, 1.3 + 0.55 * len(names)), layout="constrained")
+    panels = figure.subplots(1, 1 + paired, sharey=True, squeeze=False)[0]
+    left = panels[0]
+    for row, (value, low, high) in enumerate(values):
+        _interval_row(left, row, value, low, high, BLUE, f"{value:.3f}")
+    shown = [_short(name, 44) for name in names]
+    if paired:
+        right = panels[1]
+        for row, (gap, word) in enumerate(zip(gaps, words, strict=True)):
+            if gap is None:
+                right.annotate(word, (0, row), (-8, 0), textcoords="offset points", ha="right", va="center",
+                               fontsize=9, color=GREY)  # fmt: skip
+                continue
+            # Seen from this model: the pair's difference is the best minus this one.
+            behind, low, high = (-100 * gap[key] for key in ("difference", "difference_high", "difference_low"))
+            said = f"a tie ({behind:+.1f})" if gap["tie"] else f"worse by {-behind:.1f}"
+            _interval_row(right, row, behind, low, high, GREY if gap["tie"] else ORANGE, said)
+        right.axvline(0, color=INK, linewidth=0.8, zorder=1)
+        right.set_title("Difference to the best, in points", loc="left")
+        right.tick_params(left=False)
+    else:
+        shown = [f"{name}  ({word})" if word else name for name, word in zip(shown, words, strict=True)]
+    left.set_yticks(range(len(names)), shown)
+    left.set_ylim(len(names) - 0.5, -0.7)
+    left.set_title(f"{metric.replace('_', ' ').capitalize()}, {title}".rstrip(", "), loc="left")
+    for axes in panels:
+        axes.grid(axis="x", color="#e6e8ec")
+        axes.set_axisbelow(True)
+        axes.margins(x=0.12)
+        _plain(axes)
+    return figure
+
+
+def _interval_row(
+    axes: Any, row: int, value: float, low: float | None, high: float | None, color: str, said: str
+) -> None:
+    if low is not None and high is not None:
+        axes.plot([low, high], [row, row], color=color, alpha=0.4, linewidth=5, solid_capstyle="round")
+    axes.plot(value, row, "o", color=color)
+    axes.annotate(said, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8, color=INK,
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip

@@ -18,13 +18,13 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hf_fashion import folders, tables
+from hf_fashion import folders, sources, tables
 from hf_fashion.errors import InputError
 from hf_fashion.report import Report, cell
 from hf_fashion.splits import split_name
 
 SAMPLE = Path(__file__).parent / "samples"
-KINDS = "a folder, a .csv, .tsv, .jsonl or .parquet file, a Hub id like org/name, or sample"
+KINDS = "a folder, a .csv, .tsv, .jsonl or .parquet file, a Hub id like org/name, fashion_mnist:FOLDER, or sample"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _FILES = (*tables.SUFFIXES, ".parquet")
 _TIMEOUT = 10.0  # seconds for the first question to the Hub; load_dataset alone tries for half a minute
@@ -85,7 +85,8 @@ def read(
             found="a streaming dataset",
             fix="load it without streaming",
         )
-    on_hub = isinstance(source, str) and source != "sample" and not _exists(source)
+    raw = _raw(source)
+    on_hub = isinstance(source, str) and source != "sample" and raw is None and not _exists(source)
     if revision is not None and not on_hub:
         raise InputError(
             f"revision {revision}", expected="a dataset on the Hub", found=f"{source}", fix="leave the revision out"
@@ -101,6 +102,10 @@ def read(
                 fix="--dataset ./sample for yours; to take those that ship, run from another folder",
             )  # fmt: skip
         return _configured(SAMPLE, config, report)._replace(kind="sample")
+    elif raw is not None:
+        name, folder = raw
+        splits = sources.module(name).load(folder, report)
+        opened = _in_hand(name, splits, sources.module(name).LICENSE)
     elif on_hub:
         return _hub(str(source), config, revision, report)
     else:
@@ -120,6 +125,25 @@ def _exists(source: str) -> bool:
         return Path(source).expanduser().exists()
     except (OSError, RuntimeError, ValueError):  # too long for a file name, no such user, a null byte
         return False
+
+
+def _raw(source: Any) -> tuple[str, Path] | None:
+    """Parts `fashion_mnist:/data/fashion-mnist` into a module of `hf_fashion.sources` and a folder; None when the
+    source is something else: a file whose name holds a colon, an address, a path with a drive letter."""
+    if not isinstance(source, str) or ":" not in source or _exists(source):
+        return None
+    name, _, folder = source.partition(":")
+    if name in sources.names():
+        return name, Path(os.path.abspath(os.path.expanduser(folder)))
+    if len(name) > 1 and folder and _exists(folder):
+        near = difflib.get_close_matches(name.lower().replace("-", "_"), sources.names(), 1)
+        raise InputError(
+            f"dataset {source}",
+            expected=f"one of {', '.join(sources.names())} before the colon",
+            found=f"{name}; did you mean {near[0]}?" if near else name,
+            fix=f"type {near[0]}:{folder}" if near else "type one of these, or the folder alone",
+        )
+    return None
 
 
 def _in_hand(kind: str, source: Dataset | DatasetDict, license_: str = "") -> Opened:
@@ -198,6 +222,13 @@ def _folder(path: Path, config: str | None, image_columns: Sequence[str], report
         return _split_folders(path, sorted(names), tabled, image_columns, report)._replace(license=license_)
     if _readme(path).get("configs") or any(_has_parquet(path / name) for name in ("", "data", config or "")):
         return _configured(path, config, report)
+    if known := sources.recognise(path):
+        raise InputError(
+            f"folder {path}",
+            expected="a folder for each class, a metadata.csv, or parquet files",
+            found=f"raw files that {known} reads",
+            fix=f"type {known}:{path}",
+        )
     parts = {name: Part(rows) for name, rows in folders.read(path, report).items()}
     return Opened("class folders", parts, license_, None, path)
 

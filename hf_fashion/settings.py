@@ -111,6 +111,24 @@ def parse_args(
     return *parsed, settings
 
 
+def choose_metric(training_args: TrainingArguments, metrics: Sequence[str], argv: Sequence[str]) -> None:
+    """Sets what the best checkpoint is chosen by to the first of the metrics that this run has, unless it was typed.
+
+    Raises:
+        InputError: Another was typed.
+    """
+    wanted = str(training_args.metric_for_best_model).removeprefix("eval_")
+    if wanted in (*metrics, "loss"):
+        return
+    if any(token.split("=")[0] == "--metric_for_best_model" for token in argv):
+        raise InputError(
+            f"--metric_for_best_model {wanted}",
+            expected=f"with labels such as these, one of: {', '.join(metrics)}, loss", found=wanted,
+            fix=f"--metric_for_best_model {metrics[0]}",
+        )  # fmt: skip
+    training_args.metric_for_best_model = metrics[0]
+
+
 class _Parser(HfArgumentParser):
     """An `HfArgumentParser` whose errors are one readable message, without two pages of usage."""
 

@@ -116,20 +116,24 @@ def _draw_groups(
     return best
 
 
-def coverage(counts: Mapping[str, np.ndarray], names: Sequence[str], report: Report) -> None:
+def coverage(
+    counts: Mapping[str, np.ndarray], names: Sequence[str], report: Report, column: str = "label", strict: bool = True
+) -> None:
     """Adds findings on classes that a split lacks.
 
     Args:
         counts: Split -> rows of each class (classes,).
         names: Class names, in label order.
         report: Is added to.
+        column: The column of the classes, for messages.
+        strict: False for an attribute among others: what cannot be learned is warned of and stops nothing.
     """
     total = np.sum(list(counts.values()), axis=0)
     if len(names) < 2 or np.count_nonzero(total) < 2:
         report.add(
-            "error" if "train" in counts else "warning",
+            "error" if "train" in counts and strict else "warning",
             "dataset",
-            "label",
+            column,
             expected="rows of two classes or more",
             found=f"one class only: {_some(names, total > 0)}" if total.any() else "no row",
             fix="add photos of another class, or name the right column with --label_column",
@@ -139,9 +143,9 @@ def coverage(counts: Mapping[str, np.ndarray], names: Sequence[str], report: Rep
     train = counts["train"]
     if (train == 0).any():
         report.add(
-            "error",
+            "error" if strict else "warning",
             "split train",
-            "label",
+            column,
             expected="photos of every class",
             found=f"none of: {_some(names, train == 0)}",
             fix="add photos of these classes to train, or take the classes out of the dataset",
@@ -150,7 +154,7 @@ def coverage(counts: Mapping[str, np.ndarray], names: Sequence[str], report: Rep
         report.add(
             "warning",
             "split train",
-            "label",
+            column,
             expected="2 photos or more of every class",
             found=f"one photo only of: {_some(names, train == 1)}",
             fix="add photos",
@@ -160,7 +164,7 @@ def coverage(counts: Mapping[str, np.ndarray], names: Sequence[str], report: Rep
             report.add(
                 "warning",
                 f"split {split}",
-                "label",
+                column,
                 expected="photos of every class",
                 found=f"none of: {_some(names, missing)}",
                 fix="add photos; figures for these classes cannot be measured",

@@ -41,7 +41,7 @@ def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Data
         report: Gets an error for each line that cannot be used; such lines are not in the result.
 
     Returns:
-        The columns of the table as text (a column that holds lists or objects is a list of text), and the file name
+        The columns of the table as text (a column that holds lists or objects is a list of texts), and the file name
         and line of each row.
 
     Raises:
@@ -61,10 +61,21 @@ def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Data
         )
     nested = {name for name in names if any(isinstance(row.get(name), list | dict) for _, row in rows)}
     columns: dict[str, list[Any]] = {
-        name: [[] if name in nested else _plain(row.get(name)) for _, row in rows] for name in names
+        name: [(_list if name in nested else _plain)(row.get(name)) for _, row in rows] for name in names
     }
     features = {name: List(Value("string")) if name in nested else Value("string") for name in names}
     return Dataset.from_dict(columns, features=Features(features)), [f"{path.name}:{line}" for line, _ in rows]
+
+
+def _list(value: Any) -> list[str] | None:
+    """A list of texts; objects and lists of lists are not labels, and are left empty."""
+    if not isinstance(value, list):
+        return None if value is None else []
+    return (
+        []
+        if any(isinstance(part, list | dict) for part in value)
+        else [str(part) for part in value if part is not None]
+    )
 
 
 def _plain(value: Any) -> str | None:

@@ -21,14 +21,15 @@ from transformers import set_seed
 
 from hf_fashion import backbones, cards, checks, data, images, record, settings, training
 from hf_fashion.errors import script
-from hf_fashion.tasks import classify
+from hf_fashion.tasks import attributes, classify
 
 
 def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv) or ["--config", "classify-efficientnet-lite0"]
-    args, training_args, changed = settings.parse_args(
-        "classify", (classify.Arguments, training.FashionTrainingArguments), argv, metrics=classify.METRICS
-    )
+    args, method, training_args, changed = settings.parse_args(
+        "classify", (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments), argv,
+        metrics=list(dict.fromkeys((*classify.METRICS, *attributes.METRICS))),
+    )  # fmt: skip
 
     # The photos: read, and cut into splits where these are missing.
     dataset, report = data.load(
@@ -37,41 +38,58 @@ def main(argv: list[str] | None = None) -> record.Run:
         config=args.dataset_config,
         revision=args.dataset_revision,
         names={"image": args.image_column, "label": args.label_column},
+        label_columns=args.label_columns,
+        label_separator=args.label_separator,
         split_by=args.split_by,
         validation_share=args.validation_share,
         test_share=args.test_share,
         seed=training_args.seed,
     )
-    labels = data.labels(dataset)
+    task = classify if args.label_columns is None and not data.has_lists(dataset) else attributes
+    classes = task.classes(dataset)
+    settings.choose_metric(training_args, task.METRICS, argv)
 
     # The net: a checkpoint whose head is replaced by one for these labels.
     set_seed(training_args.seed)
     model, processor = backbones.load_classifier(
         args.model,
-        labels,
+        task.names(classes),
         freeze=args.freeze,
         resize=args.resize,
         image_size=args.image_size,
         revision=args.model_revision,
     )
     if args.from_scratch:
-        model = classify.reset(model, training_args.seed)
+        model = backbones.reset(model, training_args.seed)
+    model.config.update(task.config(classes))
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
     print(report)
     dataset = checks.drop(dataset, report)
 
+    train = task.prepare(
+        dataset["train"], processor, train=True, seed=training_args.seed, keyed=method.mixes,
+        smallest_crop=args.smallest_crop, flip=args.flip, policy=method.augment,
+    )  # fmt: skip
+    if method.power["sampler"]:
+        train = task.balance(train, dataset["train"], method.power["sampler"], training_args.seed)
+    if method.lora_rank:
+        model = training.add_lora(model, method.lora_rank, method.lora_alpha)
     trainer = training.FashionTrainer(
         model=model,
         args=training_args,
         processing_class=processor,
-        train_dataset=classify.prepare(
-            dataset["train"], processor, train=True,
-            smallest_crop=args.smallest_crop, flip=args.flip, seed=training_args.seed,
+        train_dataset=train,
+        eval_dataset=task.prepare(dataset["validation"], processor),
+        compute_metrics=task.metrics(classes),
+        compute_loss_func=task.loss(
+            classes, dataset["train"], weights=method.power["class_weights"], focal_gamma=method.focal_gamma,
+            smoothing=training_args.label_smoothing_factor, soft=method.mixes,
         ),
-        eval_dataset=classify.prepare(dataset["validation"], processor),
-        compute_metrics=classify.metrics(labels),
+        data_collator=training.collator(len(task.names(classes)), method),
+        optimizers=(training.rates(model, training_args, method), None),
+        callbacks=training.callbacks(method),
     )  # fmt: skip
     run = record.start(
         training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,
@@ -85,27 +103,29 @@ def main(argv: list[str] | None = None) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
+        if method.lora_rank:
+            model = trainer.model = training.merge(model)
 
         # Measured once, after everything was chosen on validation.
-        predictions = classify.predict(trainer, dataset, processor, splits=("validation", "test"))
+        predictions = task.predict(trainer, dataset, processor, splits=("validation", "test"))
         if not trainer.is_world_process_zero():
             return run
         chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
-        results = classify.evaluate(predictions)
-        figures = classify.figures(
+        results = task.evaluate(predictions, classes)
+        figures = task.figures(
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
             best_step=trainer.state.best_global_step if chosen_by else None,
         )  # fmt: skip
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,
-            history=trainer.state.log_history, labels=labels,
-            **classify.facts(model, processor, dataset, results, chosen_by=chosen_by),
+            history=trainer.state.log_history, labels=task.names(classes),
+            **task.facts(model, processor, dataset, results, chosen_by=chosen_by),
         )  # fmt: skip
         example = dataset["test"][0]
         cards.write(
-            run, usage=classify.usage, photo=images.decode(example["image"]), photo_label=labels[example["label"]],
-            prose=args.card_prose,
+            run, usage=task.usage, photo=images.decode(example["image"]),
+            photo_label=task.example_label(example, classes), prose=args.card_prose,
         )  # fmt: skip
     folder = shlex.quote(str(run.folder))
     print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")

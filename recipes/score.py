@@ -2,21 +2,29 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion"]
 # ///
-"""Measure a finished classifier, ours or anybody's, on any photos with labels.
+"""Measure a finished classifier, ours or anybody's, on any photos with labels; or compare several on the same ones.
 
     accelerate launch recipes/score.py --model runs/classify-2026-11-24-1 --dataset other_photos.csv
     accelerate launch recipes/score.py --model google/vit-base-patch16-224 --dataset ./photos
+    accelerate launch recipes/score.py --compare runs/mine google/vit-base-patch16-224 --dataset ./photos
 
-A source without splits is the test split as a whole. The labels of the photos must be among the model's, by name.
+A source without splits is the test split as a whole. The labels of the photos must be among each model's, by name.
 """
 
+import itertools
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from hf_fashion import backbones, cards, checks, data, record, settings, training
+from datasets import DatasetDict
+from transformers import PreTrainedModel, TrainingArguments
+
+from hf_fashion import attributes as groups_of
+from hf_fashion import backbones, cards, checks, comparison, data, record, settings, training
 from hf_fashion.errors import InputError, script
-from hf_fashion.tasks import classify
+from hf_fashion.tasks import attributes, classify
 
 
 @dataclass
@@ -25,56 +33,171 @@ class Arguments(classify.PhotoArguments):
 
     _argument_group_name = "photos and model"
 
-    model: str = field(kw_only=True, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id."})
+    model: str | None = field(default=None, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
+    compare: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "In place of --model, two or more: each is measured on the same photos, and each pair tested."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        models = self.compare or []
+        places = [str(Path(model).expanduser().resolve()) if Path(model).exists() else model for model in models]
+        twice = sorted({model for model, place in zip(models, places, strict=True) if places.count(place) > 1})
+        for wrong, expected, found, fix in (
+            (not models and self.model is None, "a model", "neither --model nor --compare", "--model MODEL"),
+            (models and self.model is not None, "one of the two", "both", "--compare with all the models, no --model"),
+            (len(models) == 1, "two or more models", f"one, {models[:1]}", f"--model {''.join(models[:1])}"),
+            (twice, "each model once", f"several times: {', '.join(twice)}", "name each once"),
+            (
+                models and self.model_revision is not None, "the models as they stand", "--model_revision",
+                "leave it out; to compare a revision, download it into a folder and name that",
+            ),
+        ):  # fmt: skip
+            if wrong:
+                raise InputError("--model, --compare", expected=expected, found=found, fix=fix)
 
 
 def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv)
     args, training_args, changed = settings.parse_args("score", (Arguments, training.FashionTrainingArguments), argv)
-    model, processor = backbones.load_classifier(args.model, revision=args.model_revision)
+    models = args.compare or [args.model]
+    nets = [backbones.load_classifier(model, revision=args.model_revision) for model in models]
+    task, columns = columns_of(args, [net for net, _ in nets])
     dataset, report = data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column, "label": args.label_column}, lone_split="test",
+        names={"image": args.image_column, "label": args.label_column}, label_columns=columns,
+        label_separator=args.label_separator, lone_split="test",
     )  # fmt: skip
-    refuse_seen(report, args.model)
+    for model in models:
+        refuse_seen(report, model)
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
     print(report)
-    dataset = classify.as_labelled_by(checks.drop(dataset, report), model)
-
-    photos = classify.prepare(dataset["test"], processor)
-    trainer = training.FashionTrainer(model=model, args=training_args, processing_class=processor, eval_dataset=photos)
+    dataset = checks.drop(dataset, report)
+    entrants = [Entrant(task, model, *net, dataset, training_args) for model, net in zip(models, nets, strict=True)]
+    described = [backbones.describe(model, args.model_revision) for model in models]
+    names = distinct(models, [str(told["name"]) for told in described])
+    several = args.compare is not None
     run = record.start(
         training_args.output_dir, "score", arguments=changed, argv=argv, seed=training_args.seed,
-        dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
-        device=training.device_name(), writes=trainer.is_world_process_zero(),
+        dataset=report.to_dict(), base_model={"name": ", ".join(names), "id": None} if several else described[0],
+        device=training.device_name(), writes=entrants[0].trainer.is_world_process_zero(),
     )  # fmt: skip
     with run:
-        predictions = classify.predict(trainer, dataset, processor, splits=["test"])
-        if not trainer.is_world_process_zero():
+        for entrant in entrants:
+            entrant.predict()
+        if not entrants[0].trainer.is_world_process_zero():
             return run
-        results = classify.evaluate(predictions)
-        figures = classify.figures(predictions, results, dataset)
-        record.write(
-            run, results=results, predictions=predictions, plots=figures, labels=data.labels(dataset),
-            **classify.facts(model, processor, dataset, results),
-        )  # fmt: skip
+        for entrant in entrants:
+            entrant.evaluate()
+        if several:
+            predictions = comparison.gather(
+                {name: entrant.predictions for name, entrant in zip(names, entrants, strict=True)}
+            )
+            compared = comparison.results(
+                predictions, {name: entrant.results["test"] for name, entrant in zip(names, entrants, strict=True)}
+            )
+            record.write(
+                run, results={"test": compared}, predictions=predictions,
+                plots={"comparison": comparison.figure(compared)},
+                recipe="compare", labels=[],  # the card's template; and no classes of one model
+                models={
+                    name: told | entrant.facts for name, told, entrant in zip(names, described, entrants, strict=True)
+                },
+            )  # fmt: skip
+            shown = comparison.summary(compared)
+        else:
+            [one] = entrants
+            record.write(
+                run, results=one.results, predictions=one.predictions, labels=task.names(task.classes(one.dataset)),
+                plots=task.figures(one.predictions, one.results, one.dataset), **one.facts,
+            )  # fmt: skip
+            shown = record.summary(run)
         cards.write(run)
-    print(
-        f"\n{record.summary(run)}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots"
-    )
+    print(f"\n{shown}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots")
     return run
+
+
+class Entrant:
+    """One model on the photos: their labels numbered as it numbers them, its predictions and figures."""
+
+    def __init__(
+        self,
+        task: Any,
+        model: str,
+        net: PreTrainedModel,
+        processor: Any,
+        dataset: DatasetDict,
+        args: TrainingArguments,
+    ) -> None:
+        self.task, self.net, self.processor, self.dataset = task, net, processor, labelled(task, dataset, model, net)
+        self.trainer = training.FashionTrainer(
+            model=net, args=args, processing_class=processor,
+            eval_dataset=task.prepare(self.dataset["test"], processor),
+        )  # fmt: skip
+
+    def predict(self) -> None:
+        self.predictions = self.task.predict(self.trainer, self.dataset, self.processor, splits=["test"])
+
+    def evaluate(self) -> None:
+        self.results = self.task.evaluate(self.predictions, self.task.classes(self.dataset))
+        self.facts = self.task.facts(self.net, self.processor, self.dataset, self.results)
+
+
+def columns_of(args: Arguments, nets: Sequence[PreTrainedModel]) -> tuple[Any, list[str] | None]:
+    """The task of the models, and the columns of labels: an attribute model says which it knows.
+
+    Raises:
+        InputError: Models of attributes in a comparison, or columns of attributes for a model of one label.
+    """
+    known = [groups_of.of_config(net.config) for net in nets]
+    if not any(known):
+        if args.label_columns:
+            raise InputError(
+                "--label_columns", expected="a model of attributes", found="a model of one label a photo",
+                fix="--label_column NAME",
+            )  # fmt: skip
+        return classify, None
+    if args.compare:
+        raise InputError(
+            "--compare", expected="classifiers with one label a photo", found="a model of attributes",
+            fix="measure it by --model, and lay runs side by side: hf-fashion compare RUN RUN --metric map",
+        )  # fmt: skip
+    return attributes, args.label_columns or [group.name for group in known[0] or []]
+
+
+def labelled(task: Any, dataset: DatasetDict, model: str, net: PreTrainedModel) -> DatasetDict:
+    """The task's `as_labelled_by`, whose error says of which model."""
+    try:
+        return task.as_labelled_by(dataset, net)
+    except InputError as error:
+        raise InputError(
+            f"{error.what}, for the model {model}", expected=error.expected, found=error.found, fix=error.fix
+        ) from error
+
+
+def distinct(models: Sequence[str], names: list[str]) -> list[str]:
+    """Short names of the models; as much of a folder's path as it takes to tell them apart."""
+    for depth in itertools.count(2):
+        if len(set(names)) == len(names):
+            break
+        names = ["/".join(Path(name).resolve().parts[-depth:]) if Path(name).is_dir() else name for name in models]
+    return names
 
 
 def refuse_seen(report: data.Report, model: str) -> None:
     """Raises InputError when the photos are those that the model's run cut its training photos from."""
-    trained_on = record.read(model).info["dataset"] if (Path(model) / "run.json").is_file() else {}
+    # A checkpoint-<step> lies in the folder of its run.
+    folder = next((place for place in (Path(model), Path(model).parent) if (place / "run.json").is_file()), None)
+    trained_on = record.read(folder).info["dataset"] if folder else {}
     if trained_on.get("cut") and trained_on["fingerprint"] == report.source["fingerprint"]:
         raise InputError(
             f"--dataset {report.source['source']}",
-            expected="photos that the model has not seen",
+            expected=f"photos that the model {model} has not seen",
             found="the source that it was trained on, whose test split was cut by that run",
-            fix=f"read {model}/eval_results.json, which has the figures of that test split, or name other photos",
+            fix=f"read {folder}/eval_results.json, which has the figures of that test split, or name other photos",
         )
 
 

@@ -58,10 +58,21 @@ def test_settings_named_in_the_prose_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     known = {
         field
-        for group in (classify.Arguments, training.FashionTrainingArguments)
+        for group in (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments)
         for field in group.__dataclass_fields__
     }
-    known |= {"config", "help", "exclude", "prose", "data", "rows", "seeds"}  # of other commands than the recipes
+    known |= {
+        "config",
+        "help",
+        "exclude",
+        "prose",
+        "data",
+        "rows",
+        "seeds",
+        "compare",
+        "metric",
+        "to",
+    }  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
 
 

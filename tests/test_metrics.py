@@ -136,3 +136,63 @@ def test_refusals(scores, references, labels, reason):
 def test_unknown_module_is_named_with_those_that_are_there():
     with pytest.raises(ValueError, match="fashion_classification"):
         metric_modules.path("accuracy")
+
+
+ATTRIBUTES = ["color: red", "color: blue", "soft", "warm"]
+GROUPS = {"color": [0, 1], "tags": [2, 3]}
+
+
+def attribute_rows(n=60, seed=3):
+    rng = np.random.default_rng(seed)
+    color = rng.integers(0, 2, n)
+    truth = np.stack([color == 0, color == 1, *(rng.random((2, n)) < 0.3)], axis=1).astype(float)
+    scores = np.clip(truth * 0.3 + np.round(rng.random((n, 4)), 1) * 0.7, 0, 1)  # rounded: with ties
+    truth[:5, :2] = np.nan
+    truth[5:9, 3] = np.nan
+    return scores, truth, scores > 0.5
+
+
+def test_attribute_figures_are_those_of_scikit_learn_on_known_rows():
+    from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+
+    scores, truth, said = attribute_rows()
+    figures = metrics.attributes(scores, truth, said, ATTRIBUTES, GROUPS, ["color"], n_resamples=50)
+    aps, f1s = [], []
+    for number, label in enumerate(ATTRIBUTES):
+        known = ~np.isnan(truth[:, number])
+        aps.append(average_precision_score(truth[known, number], scores[known, number]))
+        wanted = precision_recall_fscore_support(truth[known, number], said[known, number], average="binary")[:3]
+        f1s.append(wanted[2])
+        assert figures[f"ap/{label}"] == pytest.approx(aps[-1])
+        assert [figures[f"{name}/{label}"] for name in ("precision", "recall", "f1")] == pytest.approx(list(wanted))
+        assert figures[f"known/{label}"] == known.sum() and figures[f"n/{label}"] == np.nansum(truth[:, number])
+        assert figures[f"ap_low/{label}"] <= figures[f"ap/{label}"] <= figures[f"ap_high/{label}"]
+    assert figures["map"] == pytest.approx(np.mean(aps)) and figures["f1_macro"] == pytest.approx(np.mean(f1s))
+    assert figures["map/tags"] == pytest.approx(np.mean(aps[2:]))
+    right = (said[5:, :2] & (truth[5:, :2] == 1)).any(axis=1).mean()
+    assert figures["accuracy/color"] == pytest.approx(right) and "accuracy/tags" not in figures
+    assert (figures["known/color"], figures["n"]) == (55, 60)
+
+
+def test_a_draw_of_attribute_rows_is_what_scikit_learn_says_of_those_rows():
+    from sklearn.metrics import average_precision_score
+
+    scores, truth, _ = attribute_rows()
+    known = ~np.isnan(truth[:, 3])
+    score, held = scores[known, 3], truth[known, 3] == 1
+    rows = np.random.default_rng(0).integers(0, len(score), (4, len(score)))
+    draws = np.stack([np.bincount(row, minlength=len(score)) for row in rows]).astype(float)
+    wanted = [average_precision_score(held[row], score[row]) for row in rows]
+    assert metrics._average_precision(score, held, draws) == pytest.approx(wanted)
+
+
+def test_labels_that_nothing_is_known_of_are_none_and_leave_the_means():
+    scores, truth, said = attribute_rows()
+    truth[:, 3], said[:, 2] = 0.0, False
+    said[:, 3] = False
+    figures = metrics.attributes(scores, truth, said, ATTRIBUTES, GROUPS, ["color"], n_resamples=20)
+    assert figures["ap/warm"] is None and figures["f1/warm"] is None and figures["f1/soft"] == 0.0
+    assert figures["map"] == pytest.approx(np.mean([figures[f"ap/{label}"] for label in ATTRIBUTES[:3]]))
+    assert figures["f1_macro/tags"] == 0.0
+    with pytest.raises(ValueError, match=r"\(n, 4\)"):
+        metrics.attributes(scores[:, :3], truth, said, ATTRIBUTES, GROUPS)

@@ -1,5 +1,6 @@
 """Makes small random checkpoints and small learnable pictures for the tests: nothing is downloaded."""
 
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,14 @@ def photos(
                     picture.save(path)
         splits[split] = Dataset.from_dict(rows, features=features)
     return DatasetDict(splits)
+
+
+def png(seed: int = 0, size: int = 16) -> bytes:
+    """A picture of noise, encoded."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    buffer = BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def _draw(shape: int, size: int, random: np.random.Generator) -> Image.Image:

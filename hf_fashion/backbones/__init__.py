@@ -6,8 +6,8 @@ What comes back are plain `transformers` objects: what they save loads with `pip
 """
 
 from hf_fashion.backbones.freezing import freeze, frozen_modules
-from hf_fashion.backbones.loading import load_classifier
+from hf_fashion.backbones.loading import load_classifier, reset
 from hf_fashion.backbones.preprocessing import InputSpec, input_spec
 from hf_fashion.backbones.sources import describe
 
-__all__ = ["InputSpec", "describe", "freeze", "frozen_modules", "input_spec", "load_classifier"]
+__all__ = ["InputSpec", "describe", "freeze", "frozen_modules", "input_spec", "load_classifier", "reset"]

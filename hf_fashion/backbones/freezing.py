@@ -23,7 +23,8 @@ def freeze(model: PreTrainedModel, plan: str) -> None:
         plan: `none`; `backbone`: only the head learns; `stages:N`: the embeddings (the stem) and the first N stages do
             not learn. Those are the blocks of ViT, DeiT, BEiT and DINOv2, the stages of Swin, ConvNeXt and ResNet (a
             stage has the downsampling that its class holds), and for timm nets the groups after the stem in timm's
-            own `group_matcher(coarse=True)`. All of them are the whole backbone, the last norm too: as `backbone`.
+            own `group_matcher(coarse=True)`: VGG's convolutions are one each, and its two hidden layers the last. All
+            of them are the whole backbone, the last norm too: as `backbone`.
 
     Raises:
         InputError: Another plan, more stages than there are, or a net of which the stages cannot be told.
@@ -36,15 +37,16 @@ def freeze(model: PreTrainedModel, plan: str) -> None:
     elif plan == "backbone":
         names = everything
     elif match and int(match[1]) > 0:
-        count, stages = int(match[1]), _stages(model, everything)
-        if count > len(stages):
+        count, parts = int(match[1]), stages(model)
+        most = len(parts) - 1  # beside the embeddings
+        if count > most:
             raise InputError(
                 f"the freeze plan '{plan}'",
-                expected=f"stages:1 to stages:{len(stages)}: so many has this {model.config.model_type} net",
+                expected=f"stages:1 to stages:{most}: so many has this {model.config.model_type} net",
                 found=str(count),
-                fix=f"--freeze stages:{max(1, len(stages) // 2)}, or --freeze backbone for all",
+                fix=f"--freeze stages:{max(1, most // 2)}, or --freeze backbone for all",
             )
-        names = everything if count == len(stages) else [name for stage in stages[:count] for name in stage]
+        names = everything if count == most else [name for part in parts[: count + 1] for name in part]
     else:
         raise InputError(
             f"the freeze plan '{plan}'",
@@ -115,18 +117,34 @@ def head_layers(model: PreTrainedModel) -> list[nn.Module]:
     return [layer for layer in layers if layer.weight.shape[0] == model.config.num_labels]
 
 
-def _stages(model: PreTrainedModel, backbone: list[str]) -> list[list[str]]:
-    """Names of the parameters of each stage, in order; the first one has those of the embeddings too."""
+def stages(model: PreTrainedModel) -> list[list[str]]:
+    """Names of the backbone's parameters as a picture passes them: the embeddings', the first stage's, and so on.
+
+    The first list is empty where a timm net does not tell its embeddings from its first stage. What comes after the
+    last stage (a norm) is in none of them.
+
+    Raises:
+        InputError: A net of which the stages cannot be told.
+    """
+    head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
+    backbone = [name for name, parameter in model.named_parameters() if id(parameter) not in head]
+    embeddings: list[str] = []
+    groups: list[list[str]] = []
     if isinstance(model, TimmWrapperForImageClassification):
         net, known = model.timm_model, set(backbone)
         matcher = net.group_matcher(coarse=True) if hasattr(net, "group_matcher") else None
         named = group_parameters(net, matcher) if matcher else {}
         groups = [[f"timm_model.{name}" for name in named[key]] for key in sorted(named)]
-        groups = [group for group in groups if known.issuperset(group)]  # not the group with the head
+        # Of the group with the head, what stands before it if that is layers, as in VGG; not if it is a norm alone.
+        groups = [
+            [name for name in group if name in known]
+            for group in groups
+            if known.issuperset(group) or any(name in known and model.get_parameter(name).ndim > 1 for name in group)
+        ]
         if isinstance(matcher, dict) and "stem" in matcher and len(groups) > 1:
-            groups[:2] = [groups[0] + groups[1]]
+            embeddings, groups = groups[0], groups[1:]
     else:
-        body, groups = _body(model), []
+        body = _body(model)
         prefix = next(name for name, module in model.named_modules() if module is body) + "."
         lists = [
             name
@@ -137,12 +155,12 @@ def _stages(model: PreTrainedModel, backbone: list[str]) -> list[list[str]]:
         if len(lists) == 1:  # the blocks or stages, of whatever name; before them come the embeddings
             parts = [f"{prefix}{lists[0]}.{key}." for key, _ in body.get_submodule(lists[0]).named_children()]
             groups = [[name for name in backbone if name.startswith(part)] for part in parts]
-            groups[0] = backbone[: backbone.index(groups[0][0])] + groups[0]
+            embeddings = backbone[: backbone.index(groups[0][0])]
     if not groups:
         raise InputError(
-            f"the freeze plan for this {model.config.model_type} net",
+            f"the stages of this {model.config.model_type} net",
             expected="a net that is one row of blocks or stages",
             found="it has several rows, or does not say its order",
-            fix="--freeze backbone, or --freeze none",
+            fix="--freeze backbone or --freeze none, and no --layer_decay",
         )
-    return groups
+    return [embeddings, *groups]

@@ -5,8 +5,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import timm
 import torch
-from transformers import AutoModelForImageClassification, PreTrainedConfig, PreTrainedModel, TimmWrapperConfig
+from transformers import (
+    AutoModelForImageClassification,
+    Dinov2Config,
+    PreTrainedConfig,
+    PreTrainedModel,
+    SiglipConfig,
+    TimmWrapperConfig,
+    TimmWrapperForImageClassification,
+)
 from transformers.utils import logging
 
 from hf_fashion.backbones import freezing
@@ -69,13 +78,39 @@ def load_classifier(
     return net, processor
 
 
+def reset(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """A net of the same architecture with random weights: what the checkpoint's weights are compared with.
+
+    Drawn as its own library draws it: transformers' wrapper would give a timm net weights of a deviation of 0.02, with
+    which nets with batch normalisation answer the same to every photo.
+    """
+    torch.manual_seed(seed)
+    fresh = type(model)(model.config)
+    if isinstance(fresh, TimmWrapperForImageClassification):
+        config = fresh.config
+        fresh.timm_model = timm.create_model(
+            config.architecture, pretrained=False, num_classes=config.num_labels, **(config.model_args or {})
+        )
+    return fresh
+
+
 def _load(
     folder: Path, config: PreTrainedConfig, labels: list[str], head: str, model: str | Path, spec: InputSpec
 ) -> PreTrainedModel:
     """Loads the net, fitted to the labels and to the size of the processor; `head` as in `_from_pretrained`."""
     config.id2label, config.label2id = dict(enumerate(labels)), {label: index for index, label in enumerate(labels)}
-    config.problem_type = "single_label_classification"  # a checkpoint may bring another one, and with it another loss
+    if head != "needed":  # a checkpoint may bring another kind of labels, and with it another loss
+        config.problem_type = "single_label_classification"
+        for told in ("attribute_groups", "thresholds"):
+            if hasattr(config, told):
+                delattr(config, told)
     config.architectures = []  # the mapping's first class: DeiT's other one (with a teacher) has no loss
+    # What no classifier calls would be saved for nothing, and its missing gradient stops a run on several GPUs.
+    if isinstance(config, Dinov2Config):
+        config.use_mask_token = False
+    if isinstance(config, SiglipConfig):
+        vision: Any = config.vision_config
+        vision.vision_use_head = False  # it pools for the match with texts; a classifier takes the mean
     if isinstance(config, TimmWrapperConfig):
         config.label_names = labels  # would stay the old ones on disk otherwise (trap 37)
         config.num_classes = len(labels)

@@ -37,6 +37,11 @@ class InputSpec:
     interpolation: InterpolationMode
     resize: str
 
+    def in_words(self) -> str:
+        """How a photo becomes the net's rectangle, for a card."""
+        how = {"squash": "squashed to", "crop": "resized and cropped to", "pad": "resized and padded to"}
+        return f"{how[self.resize]} {self.height} x {self.width} pixels by the processor in the folder"
+
 
 def input_spec(processor: Any) -> InputSpec:
     """Says what an image processor does, by what it does with a few small pictures.

@@ -7,18 +7,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
-from transformers import EvalPrediction, PreTrainedModel, TimmWrapperForImageClassification, Trainer
+from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import backbones, cards, images, metric_modules, plots
+from hf_fashion import backbones, cards, data, examples, metric_modules, plots, training
 from hf_fashion import metrics as plain_metrics
-from hf_fashion.augmentation import Augmented, crop_and_flip
+from hf_fashion.augmentation import Augmented
 from hf_fashion.errors import InputError, in_range
 
 # What `compute_metrics` gives, and so what may choose a checkpoint.
 METRICS = ("accuracy", "f1_macro")
+SHOWN = 18  # photos on the sheet of mistakes
 COLUMNS = Features({"image": Image(), "label": Value("string")})
 
 
@@ -32,13 +32,24 @@ class PhotoArguments:
         default="sample",
         metadata={
             "help": "Photos: a folder (a sub-folder a class; or with metadata.csv), a CSV, a parquet file, a folder "
-            "of save_to_disk, a Hub id, or 'sample' (400 photos that ship with hf_fashion)."
+            "of save_to_disk, a Hub id, fashion_mnist:FOLDER or another module of hf_fashion.sources with the raw "
+            "files, or 'sample' (400 photos that ship with hf_fashion)."
         },
     )
     dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
     image_column: str | None = field(default=None, metadata={"help": "Column of the photos, when it can't be told."})
     label_column: str | None = field(default=None, metadata={"help": "Column of the labels, when it can't be told."})
+    label_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Columns of attributes (color pattern sleeve) that the net is to tell, in place of one label; a "
+            "cell is a label or a list of labels, and an empty one is not known."
+        },
+    )
+    label_separator: str | None = field(
+        default=None, metadata={"help": "What stands between several labels in a cell of text, as | in soft|warm."}
+    )
     on_bad_image: Literal["stop", "drop"] = field(
         default="stop", metadata={"help": "What to do with photos that cannot be read; run.json names those dropped."}
     )
@@ -100,14 +111,23 @@ class Arguments(PhotoArguments):
             )  # fmt: skip
 
 
+def classes(dataset: DatasetDict) -> list[str]:
+    """The class names of a dataset, in the order of their numbers."""
+    return data.labels(dataset)
+
+
+def names(labels: Sequence[str]) -> list[str]:
+    """The names of the logits."""
+    return list(labels)
+
+
+def config(labels: Sequence[str]) -> dict[str, Any]:
+    """What the model's config says of its labels."""
+    return {"problem_type": "single_label_classification"}
+
+
 def prepare(
-    dataset: Dataset,
-    processor: Any,
-    *,
-    train: bool = False,
-    smallest_crop: float = 0.5,
-    flip: bool = True,
-    seed: int = 42,
+    dataset: Dataset, processor: Any, *, train: bool = False, seed: int = 42, keyed: bool = False, **augment: Any
 ) -> Dataset | Augmented:
     """Rows (image, label) -> examples (pixel_values, labels), made when they are asked for.
 
@@ -115,24 +135,17 @@ def prepare(
         dataset: Canonical rows.
         processor: The model's image processor.
         train: Random crops and flips instead of the processor's own resize.
-        smallest_crop: See `augmentation.crop_and_flip`.
-        flip: See there.
         seed: Of the random crops.
+        keyed: See `augmentation.Augmented`.
+        **augment: `smallest_crop`, `flip`, `policy`: see `augmentation.crop_and_flip`.
     """
-    encoded = dataset.select_columns(["image", "label"]).cast_column("image", Image(decode=False))
+
+    def target(row: Mapping[str, Any]) -> int:
+        return row["label"]
+
     if train:
-        augment = crop_and_flip(backbones.input_spec(processor), smallest_crop, flip)
-
-        def example(row: dict[str, Any]) -> dict[str, Any]:
-            return {"pixel_values": augment(images.decode(row["image"])), "labels": row["label"]}
-
-        return Augmented(encoded, example, seed)
-
-    def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
-        photos = [images.decode(photo) for photo in rows["image"]]
-        return {"pixel_values": processor(photos, return_tensors="pt")["pixel_values"], "labels": rows["label"]}
-
-    return encoded.with_transform(batch)
+        return examples.of_training(dataset, processor, ["label"], target, seed=seed, keyed=keyed, **augment)
+    return examples.of_evaluation(dataset, processor, ["label"], target)
 
 
 def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -213,8 +226,11 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
     return DatasetDict({split: relabel(rows) for split, rows in dataset.items()})
 
 
-def evaluate(predictions: Dataset, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """Split -> the figures of `metrics.classification`, computed by its `evaluate` module."""
+def evaluate(predictions: Dataset, labels: Sequence[str] | None = None, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Split -> the figures of `metrics.classification`, computed by its `evaluate` module.
+
+    `labels` are in the predictions, too; every task's `evaluate` takes what its `classes` gives.
+    """
     import evaluate as hf_evaluate  # takes seconds, and only the end of a run needs it
 
     module = hf_evaluate.load(metric_modules.path("fashion_classification"))
@@ -222,7 +238,10 @@ def evaluate(predictions: Dataset, seed: int = 0) -> dict[str, dict[str, Any]]:
     for split in dict.fromkeys(predictions["split"]):
         rows = _of_split(predictions, split)
         results[split] = module.compute(
-            predictions=rows["scores"], references=rows["label"], labels=rows.features["label"].names, seed=seed
+            predictions=rows["scores"],
+            references=rows["label"],
+            labels=labels or rows.features["label"].names,
+            seed=seed,
         )
     return results
 
@@ -255,9 +274,9 @@ def figures(
     drawn["f1_by_class"] = plots.intervals(present, value, low, high, counts, title)
     rows = _of_split(predictions, split)
     wrong = [row for row in rows if row["label"] != row["prediction"]]
-    surest = sorted(wrong, key=lambda row: -row["score"])[:18]
+    surest = sorted(wrong, key=lambda row: -row["score"])[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
-        [images.decode(photo) for photo in _encoded(dataset[split]).select([row["row"] for row in surest])["image"]],
+        examples.photos(dataset[split], [row["row"] for row in surest]),
         [f"is {labels[row['label']]}\nsaid {labels[row['prediction']]} {row['score']:.2f}" for row in surest],
         f"Surest of {len(wrong)} mistakes, {of_test}",
     )
@@ -275,28 +294,43 @@ def usage(model: str, photo: str) -> str:
     """).strip()
 
 
+def example_label(row: Mapping[str, Any], labels: Sequence[str]) -> str:
+    """What a row is, in words: for the card's example."""
+    return labels[row["label"]]
+
+
 def _of_split(predictions: Dataset, split: str) -> Dataset:
     return predictions.select(np.flatnonzero(np.asarray(predictions["split"]) == split))
 
 
-def _encoded(dataset: Dataset) -> Dataset:
-    return dataset.cast_column("image", Image(decode=False))
+def loss(
+    labels: Sequence[str],
+    rows: Dataset,
+    *,
+    weights: float = 0.0,
+    focal_gamma: float = 0.0,
+    smoothing: float = 0.0,
+    soft: bool = False,
+) -> Callable[..., torch.Tensor] | None:
+    """`compute_loss_func` for the Trainer, or None where the net's own loss, the cross-entropy, is meant.
 
-
-def reset(model: PreTrainedModel, seed: int) -> PreTrainedModel:
-    """A net of the same architecture with random weights: what the checkpoint's weights are compared with.
-
-    Drawn as its own library draws it: transformers' wrapper would give a timm net weights of a deviation of 0.02, with
-    which nets with batch normalisation answer the same to every photo.
+    Args:
+        labels: The class names.
+        rows: The training split, of which classes are counted.
+        weights: Power of the class weights, see `training.class_weights`.
+        focal_gamma: See `training.classification_loss`.
+        smoothing: The Trainer's own label smoothing, which it leaves to this loss.
+        soft: Whether the labels of training batches are mixed.
     """
-    torch.manual_seed(seed)
-    fresh = type(model)(model.config)
-    if isinstance(fresh, TimmWrapperForImageClassification):
-        config = fresh.config
-        fresh.timm_model = timm.create_model(
-            config.architecture, pretrained=False, num_classes=config.num_labels, **(config.model_args or {})
-        )
-    return fresh
+    if not (weights or focal_gamma or soft):
+        return None
+    given = training.class_weights(data.class_counts(rows).tolist(), weights) if weights else None
+    return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
+
+
+def balance(train: Augmented, rows: Dataset, power: float, seed: int) -> torch.utils.data.Dataset:
+    """The training examples, rare classes more often; see `training.Balanced`."""
+    return training.Balanced(train, rows["label"], seed, power)
 
 
 def facts(
@@ -317,17 +351,20 @@ def facts(
         split: The one that is reported.
         chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
     """
-    spec = backbones.input_spec(processor)
     figured = results[split]
     present = [label for label in dataset[split].features["label"].names if figured[f"n/{label}"]]
-    how = {"squash": "squashed to", "crop": "resized and cropped to", "pad": "resized and padded to"}[spec.resize]
     if chosen_by is not None:
         selection = f"The checkpoint was chosen by {chosen_by} on {len(dataset['validation'])} validation photos; "
     else:
         selection = "The weights of the last step were taken; " if "train" in dataset else ""
+    labels = dataset[split].features["label"].names
+    told = ", ".join(labels[:20]) + (", ..." if len(labels) > 20 else "")
     return {
+        "kind": "classification",
         "model_type": model.config.model_type,
-        "preprocessing": f"{how} {spec.height} x {spec.width} pixels by the processor in the folder",
+        "opening": f"An image classifier: one photo in, one of {len(labels)} classes out ({told}).",
+        "headline_metric": "accuracy",
+        "preprocessing": backbones.input_spec(processor).in_words(),
         "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
         "split, one view a photo; the highest softmax score is the prediction.",
         "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),

@@ -1,6 +1,32 @@
 """Training: transformers' Trainer and its arguments, and plain objects that a recipe hands to it."""
 
-from hf_fashion.training.arguments import FashionTrainingArguments
+from hf_fashion.training.arguments import FashionTrainingArguments, MethodArguments
+from hf_fashion.training.averaging import MovingAverage
+from hf_fashion.training.lora import add_lora, merge
+from hf_fashion.training.losses import class_weights, classification_loss
+from hf_fashion.training.mixing import MixCollator
+from hf_fashion.training.optimizers import optimizer, parameter_groups
+from hf_fashion.training.parts import callbacks, collator, rates
+from hf_fashion.training.sampling import Balanced
 from hf_fashion.training.trainer import FashionTrainer, StopOnNonFiniteLoss, device_name, restore
 
-__all__ = ["FashionTrainer", "FashionTrainingArguments", "StopOnNonFiniteLoss", "device_name", "restore"]
+__all__ = [
+    "Balanced",
+    "FashionTrainer",
+    "FashionTrainingArguments",
+    "MethodArguments",
+    "MixCollator",
+    "MovingAverage",
+    "StopOnNonFiniteLoss",
+    "add_lora",
+    "callbacks",
+    "class_weights",
+    "classification_loss",
+    "collator",
+    "device_name",
+    "merge",
+    "optimizer",
+    "parameter_groups",
+    "rates",
+    "restore",
+]

@@ -1,7 +1,8 @@
-"""The settings of a training: transformers' own, with defaults for photos."""
+"""The settings of a training: transformers' own, with defaults for photos, and those of our parts."""
 
 import os
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from transformers import TrainingArguments
@@ -75,3 +76,75 @@ class FashionTrainingArguments(TrainingArguments):
             if refused:
                 raise InputError(f"--{name}", expected=f"a run without it: {why}", found=f"--{name}", fix=fix)
         super().__post_init__()
+
+
+@dataclass
+class MethodArguments:
+    """Settings of what is handed to the Trainer beside the net: against a long tail, noise, and too few photos."""
+
+    _argument_group_name = "method (each off by default)"
+
+    class_weights: Literal["none", "sqrt", "balanced"] = field(
+        default="none",
+        metadata={"help": "Weigh rare classes more in the loss: fully, or by the square root of their frequency."},
+    )
+    sampler: Literal["shuffle", "sqrt", "balanced"] = field(
+        default="shuffle",
+        metadata={"help": "Show rare classes more often: all classes equally often, or by the square root."},
+    )
+    focal_gamma: float = field(default=0.0, metadata={"help": "Focal loss: look away from easy photos; usual: 2."})
+    augment: Literal["none", "randaugment", "trivialaugment"] = field(
+        default="none",
+        metadata={"help": "Random changes of shape and colour after the crop; not for labels that name colours."},
+    )
+    mixup: float = field(default=0.0, metadata={"help": "Blend pairs of photos; Beta's alpha, usual: 0.2."})
+    cutmix: float = field(default=0.0, metadata={"help": "Paste a part of a photo into another; alpha, usual: 1."})
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the head, apart from the backbone's."}
+    )
+    layer_decay: float | None = field(
+        default=None, metadata={"help": "Each stage learns at this share of the next one's rate; usual: 0.65 to 0.9."}
+    )
+    moving_average: float | None = field(
+        default=None,
+        metadata={"help": "Measure and keep a moving average of the weights; 0.99 for some hundred steps, or more."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop when so many evaluations in a row were no better."}
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
+    )
+    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
+
+    def __post_init__(self) -> None:
+        in_range("focal_gamma", self.focal_gamma, 0.0, 10.0)
+        in_range("mixup", self.mixup, 0.0, 100.0)
+        in_range("cutmix", self.cutmix, 0.0, 100.0)
+        in_range("lora_alpha", self.lora_alpha, 1e-6, 1e6)
+        for name, lowest, highest in (
+            ("head_learning_rate", 0.0, 10.0),
+            ("layer_decay", 1e-6, 1.0),
+            ("moving_average", 0.0, 0.999999),
+            ("early_stopping_patience", 1, 1e6),
+            ("lora_rank", 1, 1024),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                in_range(name, value, lowest, highest)
+        if self.lora_rank and (self.head_learning_rate or self.layer_decay):
+            raise InputError(
+                "--lora_rank with --head_learning_rate or --layer_decay", expected="one of the two",
+                found="both: with LoRA the net's own weights do not learn", fix="leave one out",
+            )  # fmt: skip
+
+    @property
+    def mixes(self) -> bool:
+        """Whether training batches are mixed, so that their labels are soft."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    @property
+    def power(self) -> dict[str, float]:
+        """The exponents of `class_weights` and `sampler`."""
+        exponents = {"none": 0.0, "shuffle": 0.0, "sqrt": 0.5, "balanced": 1.0}
+        return {"class_weights": exponents[self.class_weights], "sampler": exponents[self.sampler]}

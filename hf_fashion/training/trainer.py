@@ -10,6 +10,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback
 from transformers.trainer_utils import PredictionOutput
 
 from hf_fashion.errors import InputError, library_errors
+from hf_fashion.training.averaging import MovingAverage
 
 
 class StopOnNonFiniteLoss(TrainerCallback):
@@ -27,6 +28,19 @@ class StopOnNonFiniteLoss(TrainerCallback):
                 )
 
 
+class PassEpochOn(TrainerCallback):
+    """Tells the training dataset which epoch begins.
+
+    Accelerate 1.15 does it itself, but not with several processes, nor in an epoch that is resumed in its middle: the
+    dataset would stay in epoch 0.
+    """
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
+        dataset: Any = getattr(train_dataloader, "dataset", None)
+        if hasattr(dataset, "set_epoch"):
+            dataset.set_epoch(int((state.epoch or 0) + 1e-6))
+
+
 class FashionTrainer(Trainer):
     """`transformers.Trainer` that restores every tensor, and stops at a loss that is not finite.
 
@@ -41,6 +55,7 @@ class FashionTrainer(Trainer):
         # Same numbers, and a convolution net takes half the time on a CPU, less on a GPU too.
         torch.nn.Module.to(cast(torch.nn.Module, self.model), memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
+        self.add_callback(PassEpochOn())
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """`Trainer.predict` in full precision also after `--bf16`: the net is measured as it is saved and served."""
@@ -53,6 +68,9 @@ class FashionTrainer(Trainer):
             restore(model, resume_from_checkpoint)
         else:
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        for callback in self.callback_handler.callbacks:
+            if isinstance(callback, MovingAverage):
+                callback.resume(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         best = self.state.best_model_checkpoint

@@ -1,0 +1,423 @@
+"""Lay finished runs side by side, best first, and say which differences are more than chance.
+
+    hf-fashion compare runs/*
+    hf-fashion compare runs/* --metric f1_macro --to comparison.png
+
+Only runs that were measured on the same rows, with the same labels, are set against each other: their predictions are
+paired row by row. `recipes/score.py --compare` brings models of any origin to the same rows.
+"""
+
+import argparse
+import itertools
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets, disable_progress_bars
+
+from hf_fashion import metrics, plots, record
+from hf_fashion.errors import InputError
+from hf_fashion.report import cell
+
+WIDTH = 80  # characters of a run's or a model's name
+
+
+def pairs(right: Mapping[str, np.ndarray], *, seed: int = 0) -> list[dict[str, Any]]:
+    """`metrics.paired` of every two models, the more accurate one first.
+
+    With more than two models there are several tests, and a false alarm becomes likelier with each: p is corrected
+    (`metrics.holm`), and the verdict goes by the corrected one. Intervals are of each pair alone.
+
+    Args:
+        right: Model -> (n,) whether its predictions are right; the same rows in the same order for all.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        For each pair the figures of `metrics.paired`, the names `a` and `b`, `p_holm`, `tie` by that p, `tests` (how
+        many pairs there are) and `verdict`, a sentence.
+    """
+    order = sorted(right, key=lambda name: -right[name].mean())
+    found = [
+        {"a": a, "b": b, **metrics.paired(right[a], right[b], seed=seed)} for a, b in itertools.combinations(order, 2)
+    ]
+    for pair, p in zip(found, metrics.holm([pair["p"] for pair in found]), strict=True):
+        excludes_0 = not pair["difference_low"] <= 0 <= pair["difference_high"]
+        pair |= {"p_holm": p, "tie": not (excludes_0 and p < 0.05), "tests": len(found)}
+        pair["verdict"] = _verdict(pair)
+    return found
+
+
+def gather(predictions: Mapping[str, Dataset]) -> Dataset:
+    """The predictions of several models as one table with a `model` column.
+
+    Models may number their labels differently, or know others: here all are numbered alike, by name. A label that a
+    model does not know has the score 0 there.
+
+    Args:
+        predictions: Model -> rows (split, row, source_row, label, prediction, score, scores).
+
+    Returns:
+        Rows (model, split, row, source_row, label, prediction, score, scores), model after model.
+    """
+    names = list(dict.fromkeys(name for rows in predictions.values() for name in rows.features["label"].names))
+    label = ClassLabel(names=names)
+    parts = []
+    for model, rows in predictions.items():
+        places = np.array([names.index(name) for name in rows.features["label"].names])
+        scores = np.zeros((len(rows), len(names)), dtype=np.float32)
+        scores[:, places] = np.asarray(rows["scores"][:], dtype=np.float32)
+        table: dict[str, Any] = {
+            "model": [model] * len(rows),
+            **{name: rows[name][:] for name in ("split", "row", "source_row")},
+            "label": places[rows["label"][:]].tolist(),
+            "prediction": places[rows["prediction"][:]].tolist(),
+            "score": rows["score"][:],
+            "scores": scores.tolist(),
+        }
+        kept = {name: rows.features[name] for name in ("split", "row", "source_row", "score", "scores")}
+        features = {"model": Value("string"), **kept, "label": label, "prediction": label}
+        parts.append(Dataset.from_dict(table, features=Features({name: features[name] for name in table})))
+    return concatenate_datasets(parts)
+
+
+def results(predictions: Dataset, figures: Mapping[str, Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
+    """What eval_results.json says of a comparison: the figures of each model, best first, and of each pair.
+
+    Args:
+        predictions: As `gather` gives them.
+        figures: Model -> flat dict of `metrics.classification`.
+        seed: Seed of the bootstraps.
+
+    Returns:
+        `n`, `best` (the most accurate model), `models` (name -> figures) and `pairs` (see `pairs`; the difference of
+        macro F1 is there too, `f1_macro_difference` with its interval).
+    """
+    model = np.asarray(predictions["model"][:])
+    label, said = (np.asarray(predictions[name][:]) for name in ("label", "prediction"))
+    of = {name: model == name for name in figures}
+    compared = pairs({name: label[rows] == said[rows] for name, rows in of.items()}, seed=seed)
+    for pair in compared:
+        a, b = of[pair["a"]], of[pair["b"]]
+        pair |= metrics.paired_f1_macro(said[a], said[b], label[a], seed=seed)
+    order = [compared[0]["a"], *(pair["b"] for pair in compared if pair["a"] == compared[0]["a"])]
+    return {
+        "n": compared[0]["n"],
+        "best": order[0],
+        "models": {name: dict(figures[name]) for name in order},
+        "pairs": compared,
+    }
+
+
+def figure(compared: Mapping[str, Any], split: str = "test") -> Any:
+    """The matplotlib figure of `results`: accuracy of each model, and the difference to the best."""
+    models, best = compared["models"], compared["best"]
+    behind = {pair["b"]: pair for pair in compared["pairs"] if pair["a"] == best}
+    return plots.comparison(
+        list(models),
+        [_ends(figures, "accuracy") for figures in models.values()],
+        [behind.get(name) for name in models],
+        ["most accurate" if name == best else "" for name in models],
+        "accuracy",
+        f"{split} split, n = {compared['n']}",
+    )
+
+
+def summary(compared: Mapping[str, Any], split: str = "test") -> str:
+    """What a comparison ends with: a line a model (accuracy, interval, n), then a line a pair."""
+    width = max(5, *(len(cell(name, WIDTH)) for name in compared["models"]))
+    lines = [f"{'model':<{width}}  accuracy   {'95 % interval':<16} {'n':>6}   ({split})"]
+    for name, figures in compared["models"].items():
+        interval = _interval(figures, "accuracy")
+        lines.append(f"{cell(name, WIDTH):<{width}}  {figures['accuracy']:>8.3f}   {interval:<16} {figures['n']:>6}")
+    return "\n".join([*lines, "", *_verdicts(compared["pairs"])])
+
+
+def main(argv: list[str] | None = None) -> None:
+    """`hf-fashion compare <run folder> ...`: prints the table, the verdicts, and what was left out and why."""
+    parser = argparse.ArgumentParser(
+        "hf-fashion compare", description="Lay finished runs side by side, best first.", allow_abbrev=False
+    )
+    parser.add_argument("folders", nargs="+", metavar="folder", help="Folders of runs, as runs/*.")
+    parser.add_argument("--metric", default="accuracy", help="A figure of eval_results.json. Default: accuracy.")
+    parser.add_argument("--to", metavar="FILE.png", help="Save the comparison as a picture, too.")
+    args = parser.parse_args(argv)
+    target = Path(args.to) if args.to else None
+    if target and (target.suffix.lower() != ".png" or not target.parent.is_dir()):
+        raise InputError(
+            f"--to {target}", expected="a file FILE.png in a folder that is there",
+            found=f"the suffix {target.suffix!r}" if target.parent.is_dir() else f"no folder {target.parent}",
+            fix="--to comparison.png",
+        )  # fmt: skip
+    disable_progress_bars()  # a bar a file would drown the table
+    runs, left_out = _read(args.folders, args.metric)
+    if not runs:
+        raise InputError(
+            f"hf-fashion compare {' '.join(args.folders[:3])}{' ...' if len(args.folders) > 3 else ''}",
+            expected=f"folders of finished runs with the figure {args.metric}",
+            found="none\n" + "\n".join(f"    {folder}: {reason}" for folder, reason in left_out),
+            fix="name the folders that recipes printed at their end, or another --metric",
+        )
+    groups = _groups(runs)
+    tested = {group[0].name: _tests(group, args.metric) for group in groups}
+    print(_table(runs, groups, args.metric))
+    for letter, group in zip(_letters(groups), groups, strict=True):
+        if len(group) > 1:
+            which = f"Rows {letter}" if letter else "All"
+            print(f"\n{which}: {len(group)} runs, measured on the same {_rows_of(group)}.")
+            if args.metric == "accuracy":
+                print("\n".join(_verdicts(tested[group[0].name], best=group[0].name)))
+    if args.metric != "accuracy" and any(len(group) > 1 for group in groups):
+        print(f"\nNo verdicts: pairs are tested by accuracy, and not by {args.metric}.")
+    apart = _apart(groups)
+    if apart:
+        print("\nNot comparable:\n" + "\n".join(f"  {line}" for line in apart))
+        print("  To bring models to the same rows: recipes/score.py --compare MODEL MODEL ... --dataset PHOTOS")
+    if left_out:
+        print("\nLeft out:\n" + "\n".join(f"  {cell(folder, WIDTH)}: {reason}" for folder, reason in left_out))
+    if target:
+        _picture(runs, groups, tested, args.metric).savefig(target, dpi=130)
+        print(f"\n{target}")
+
+
+@dataclass
+class _Measured:
+    """A finished run and the rows on which it was measured.
+
+    Args:
+        name: Its folder, seen from the folder that all of them have in common.
+        run: The record.
+        figures: The content of eval_results.json.
+        rows: source_row -> (label, whether the prediction is right), None without such predictions.
+        reason: Why there are none.
+    """
+
+    name: str
+    run: record.Run
+    figures: dict[str, Any]
+    rows: dict[str, tuple[str, bool]] | None
+    reason: str = ""
+
+    @property
+    def same(self) -> Any:
+        """Equal for runs that may be compared."""
+        if self.rows is None:
+            return self.name
+        labels = frozenset((row, label) for row, (label, _) in self.rows.items())
+        return self.run.info["dataset"].get("fingerprint"), labels
+
+
+def _read(folders: Iterable[str], metric: str) -> tuple[list[_Measured], list[tuple[str, str]]]:
+    """The runs, best first, and each folder that is left out with the reason."""
+    runs: list[_Measured] = []
+    left_out: list[tuple[str, str]] = []
+    seen = set()
+    for folder in folders:
+        place = Path(folder).resolve()
+        if place in seen:
+            left_out.append((folder, "named twice"))
+            continue
+        seen.add(place)
+        try:
+            run = record.read(folder)
+            if run.info["status"] != "finished":
+                left_out.append((folder, f"not finished (status: {run.info['status']})"))
+                continue
+            figures, _, _ = run.results, run.info["dataset"], run.info["base_model"]
+        except InputError as error:
+            left_out.append((folder, error.found))
+        except FileNotFoundError:
+            left_out.append((folder, "no eval_results.json"))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+            left_out.append((folder, f"its record cannot be read ({cell(f'{type(error).__name__}: {error}', 120)})"))
+        else:
+            value = figures.get(metric)
+            if "models" in figures:
+                left_out.append((folder, "it compares models itself: read its README.md"))
+            elif isinstance(value, bool) or not isinstance(value, (int, float)):
+                left_out.append((folder, f"no figure {metric} in its eval_results.json"))
+            else:
+                runs.append(_Measured(folder, run, figures, *_rows(run, figures.get("split"))))
+    if runs:
+        places = [os.path.abspath(measured.run.folder) for measured in runs]
+        common = os.path.commonpath([os.path.dirname(place) for place in places])
+        for measured, path in zip(runs, places, strict=True):
+            measured.name = Path(os.path.relpath(path, common)).as_posix()
+    return sorted(runs, key=lambda measured: -measured.figures[metric]), left_out
+
+
+def _rows(run: record.Run, split: str | None) -> tuple[dict[str, tuple[str, bool]] | None, str]:
+    try:
+        predictions = run.predictions
+    except (OSError, ValueError) as error:
+        return None, f"its predictions.parquet cannot be read ({type(error).__name__})"
+    label = predictions.features.get("label")
+    columns = {"split", "source_row", "label", "prediction"}
+    if not columns <= set(predictions.features) or not isinstance(label, ClassLabel):
+        return None, "its predictions.parquet has no single label a row"
+    table = predictions.select_columns(sorted(columns))[:]
+    rows = [
+        (row, (label.names[true], true == said))
+        for of, row, true, said in zip(
+            table["split"], table["source_row"], table["label"], table["prediction"], strict=True
+        )
+        if of == split
+    ]
+    if not rows or len(dict(rows)) < len(rows):
+        return None, "no rows of its split" if not rows else "several rows have one name (source_row)"
+    return dict(rows), ""
+
+
+def _groups(runs: Sequence[_Measured]) -> list[list[_Measured]]:
+    """Runs of the same rows together; each best first, as the groups are."""
+    groups: dict[Any, list[_Measured]] = {}
+    for measured in runs:
+        groups.setdefault(measured.same, []).append(measured)
+    return list(groups.values())
+
+
+def _letters(groups: Sequence[Any]) -> list[str]:
+    """A, B, ..., Z, A1, ...; nothing when there is one group only."""
+    if len(groups) == 1:
+        return [""]
+    return [f"{chr(65 + number % 26)}{number // 26 or ''}" for number in range(len(groups))]
+
+
+def _tests(group: Sequence[_Measured], metric: str) -> list[dict[str, Any]]:
+    first = group[0].rows
+    if metric != "accuracy" or len(group) < 2 or first is None:
+        return []
+    return pairs({one.name: np.array([(one.rows or {})[row][1] for row in first]) for one in group})
+
+
+def _rows_of(group: Sequence[_Measured]) -> str:
+    return f"{len(group[0].rows or ())} rows of {_data(group[0])}"
+
+
+def _apart(groups: Sequence[Sequence[_Measured]]) -> list[str]:
+    """Why the runs of each group are not set against those of the largest one."""
+    largest = max(groups, key=len)
+    names = dict(zip(_letters(groups), groups, strict=True))
+    to = next(letter for letter, group in names.items() if group is largest)
+    return [
+        f"rows {letter} ({', '.join(cell(one.name, WIDTH) for one in group)}) with rows {to}: "
+        + _why(group[0], largest[0])
+        for letter, group in names.items()
+        if group is not largest
+    ]
+
+
+def _why(other: _Measured, first: _Measured) -> str:
+    if other.rows is None or first.rows is None:
+        return other.reason or first.reason
+    prints = [one.run.info["dataset"].get("fingerprint") for one in (other, first)]
+    if prints[0] != prints[1]:
+        return f"other photos ({_data(other)}, fingerprint {prints[0]}; {_data(first)}, {prints[1]})"
+    shared = other.rows.keys() & first.rows.keys()
+    if len(shared) < max(len(other.rows), len(first.rows)):
+        return f"other rows of the same photos: {len(other.rows)} and {len(first.rows)}, {len(shared)} of them in both"
+    differ = sum(other.rows[row][0] != first.rows[row][0] for row in shared)
+    return f"the same rows with other labels ({differ} of {len(shared)})"
+
+
+def _table(runs: Sequence[_Measured], groups: Sequence[Sequence[_Measured]], metric: str) -> str:
+    letter = {one.name: name for name, group in zip(_letters(groups), groups, strict=True) for one in group}
+    head = ["run", "base model", "data", "split", "n", metric, "95 % interval", "macro F1", "train CPU s", "rows"]
+    lines = [head]
+    for one in runs:
+        seconds, f1 = one.run.info.get("training_cpu_seconds"), one.figures.get("f1_macro")
+        lines.append(
+            [
+                cell(one.name, WIDTH),
+                cell(str(one.run.info["base_model"].get("name")), 28),
+                cell(_data(one), 28),
+                str(one.figures.get("split")),
+                str(one.figures.get("n", "–")),
+                f"{one.figures[metric]:.3f}",
+                _interval(one.figures, metric),
+                f"{f1:.3f}" if isinstance(f1, float) else "–",
+                f"{seconds:.0f}" if seconds is not None else "–",
+                letter[one.name],
+            ]
+        )
+    left = {"run", "base model", "data", "split", "95 % interval", "rows"}
+    kept = [
+        column
+        for column, name in enumerate(head)
+        if not (name == "macro F1" and metric == "f1_macro") and not (name == "rows" and len(groups) == 1)
+    ]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(
+            f"{line[column]:<{widths[column]}}" if head[column] in left else f"{line[column]:>{widths[column]}}"
+            for column in kept
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _picture(
+    runs: Sequence[_Measured],
+    groups: Sequence[Sequence[_Measured]],
+    tested: Mapping[str, Sequence[Mapping[str, Any]]],
+    metric: str,
+) -> Any:
+    behind = {pair["b"]: pair for best, found in tested.items() for pair in found if pair["a"] == best}
+    words = {one.name: "" for one in runs}
+    for letter, group in zip(_letters(groups), groups, strict=True):
+        of = f" of rows {letter}" if letter else ""
+        words[group[0].name] = f"best{of}" if len(group) > 1 else "other rows"
+        if metric != "accuracy":
+            words |= {one.name: f"rows {letter}" if letter else "" for one in group}
+    ordered = [one for group in groups for one in group]
+    sizes = sorted({one.figures["n"] for one in runs if "n" in one.figures})
+    shown = f"n = {sizes[0]}" if len(sizes) == 1 else f"n from {sizes[0]} to {sizes[-1]}" if sizes else ""
+    return plots.comparison(
+        [one.name for one in ordered],
+        [_ends(one.figures, metric) for one in ordered],
+        [behind.get(one.name) for one in ordered],
+        [words[one.name] for one in ordered],
+        metric,
+        shown,
+    )
+
+
+def _data(one: _Measured) -> str:
+    """The source in a word: a Hub id, or the name of a folder or file, without the way to it."""
+    dataset = one.run.info["dataset"]
+    source = str(dataset.get("source"))
+    return source if dataset.get("kind") in ("hub", "sample") else Path(source).name or source
+
+
+def _ends(figures: Mapping[str, Any], metric: str) -> tuple[float, float | None, float | None]:
+    low, high = (figures.get(key) for key in metrics.interval_keys(metric))
+    return figures[metric], low, high
+
+
+def _interval(figures: Mapping[str, Any], metric: str) -> str:
+    _, low, high = _ends(figures, metric)
+    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+
+def _verdicts(found: Sequence[Mapping[str, Any]], best: str | None = None) -> list[str]:
+    """A line a pair, of the best one's only when it is named; and how p was corrected."""
+    lines = [pair["verdict"] for pair in found if best is None or pair["a"] == best]
+    if len(found) > 1:
+        lines.append(
+            f"p is Holm's, for {len(found)} pairs; intervals (95 %) are of each pair alone. "
+            "A tie: p is not below 0.05, or the interval holds 0."
+        )
+    return lines
+
+
+def _verdict(pair: Mapping[str, Any]) -> str:
+    points, low, high = (100 * pair[key] for key in ("difference", "difference_low", "difference_high"))
+    p = "p < 0.001" if pair["p_holm"] < 0.001 else f"p = {pair['p_holm']:.3f}"
+    test = f"McNemar {p}{' (Holm)' if pair['tests'] > 1 else ''}, n = {pair['n']}"
+    a, b = (cell(pair[name], WIDTH) for name in ("a", "b"))
+    if pair["tie"]:
+        return f"a tie: {a} and {b}, {points:.1f} points apart ({low:.1f} to {high:.1f}), {test}"
+    return f"{a} is better than {b} by {points:.1f} points ({low:.1f} to {high:.1f}), {test}"

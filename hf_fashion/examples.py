@@ -1,0 +1,63 @@
+"""Rows of a dataset -> what a net is shown: decoded, cropped, normalised when they are asked for."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from datasets import Dataset, Image
+
+from hf_fashion import backbones, images
+from hf_fashion.augmentation import Augmented, crop_and_flip
+
+
+def of_training(
+    dataset: Dataset,
+    processor: Any,
+    columns: Sequence[str],
+    target: Callable[[Mapping[str, Any]], Any],
+    *,
+    seed: int,
+    keyed: bool = False,
+    **augment: Any,
+) -> Augmented:
+    """Rows -> examples (pixel_values, labels), augmented anew in each epoch.
+
+    Args:
+        dataset: Canonical rows.
+        processor: The model's image processor.
+        columns: Columns of labels.
+        target: A row of these columns -> its `labels`.
+        seed: Of the random crops.
+        keyed: See `augmentation.Augmented`.
+        **augment: See `augmentation.crop_and_flip`.
+    """
+    transform = crop_and_flip(backbones.input_spec(processor), **augment)
+
+    def example(row: dict[str, Any]) -> dict[str, Any]:
+        return {"pixel_values": transform(images.decode(row["image"])), "labels": target(row)}
+
+    return Augmented(_encoded(dataset, columns), example, seed, keyed=keyed)
+
+
+def of_evaluation(
+    dataset: Dataset, processor: Any, columns: Sequence[str], target: Callable[[Mapping[str, Any]], Any]
+) -> Dataset:
+    """Rows -> examples (pixel_values, labels) as the processor alone makes them; see `of_training`."""
+
+    def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
+        photos = [images.decode(photo) for photo in rows["image"]]
+        told = [dict(zip(columns, values, strict=True)) for values in zip(*map(rows.get, columns), strict=True)]
+        return {
+            "pixel_values": processor(photos, return_tensors="pt")["pixel_values"],
+            "labels": [target(row) for row in told],
+        }
+
+    return _encoded(dataset, columns).with_transform(batch)
+
+
+def photos(dataset: Dataset, rows: Sequence[int]) -> list[Any]:
+    """The decoded photos of some rows, as PIL images."""
+    return [images.decode(photo) for photo in _encoded(dataset, []).select(rows)["image"]]
+
+
+def _encoded(dataset: Dataset, columns: Sequence[str]) -> Dataset:
+    return dataset.select_columns(["image", *columns]).cast_column("image", Image(decode=False))

@@ -1,0 +1,364 @@
+"""Attributes: one photo, several columns of labels; the functions are those of `classify`."""
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
+from transformers import EvalPrediction, PreTrainedModel, Trainer
+
+from hf_fashion import attributes, backbones, examples, metric_modules, plots
+from hf_fashion import metrics as plain_metrics
+from hf_fashion.attributes import Group
+from hf_fashion.augmentation import Augmented
+from hf_fashion.errors import InputError
+
+METRICS = ("map", "f1_macro")
+SHOWN = 18  # photos on the sheet of mistakes
+
+
+def classes(dataset: DatasetDict) -> list[Group]:
+    """The groups of labels of a dataset."""
+    return attributes.of_dataset(dataset)
+
+
+def names(groups: Sequence[Group]) -> list[str]:
+    """The names of the logits."""
+    return attributes.names(groups)
+
+
+def config(groups: Sequence[Group]) -> dict[str, Any]:
+    """What the model's config says of its labels."""
+    return {"problem_type": "multi_label_classification"} | attributes.describe(groups)
+
+
+def prepare(
+    dataset: Dataset, processor: Any, *, train: bool = False, seed: int = 42, keyed: bool = False, **augment: Any
+) -> Dataset | Augmented:
+    """Rows (image, a column for each group) -> examples (pixel_values, labels), made when they are asked for.
+
+    `labels` are (K,) float32: 1, 0, and NaN where it is not known; see `classify.prepare` for the rest.
+    """
+    groups = attributes.of_dataset(DatasetDict({"rows": dataset}))
+    columns = [group.name for group in groups]
+
+    def target(row: Mapping[str, Any]) -> np.ndarray:
+        return attributes.encode(row, groups)
+
+    if train:
+        return examples.of_training(dataset, processor, columns, target, seed=seed, keyed=keyed, **augment)
+    return examples.of_evaluation(dataset, processor, columns, target)
+
+
+def metrics(groups: Sequence[Group]) -> Callable[[EvalPrediction], dict[str, float]]:
+    """`compute_metrics` for the Trainer; F1 at the threshold 0.5, since better ones are chosen at the end only."""
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        scores = attributes.probabilities(np.asarray(prediction.predictions), groups)
+        said = attributes.decide(scores, groups, np.full(scores.shape[1], attributes.HALF))
+        figures = _figures(groups, scores, np.asarray(prediction.label_ids), said, n_resamples=0)
+        return {name: figures[name] for name in METRICS if figures[name] is not None}
+
+    return compute
+
+
+def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequence[str]) -> Dataset:
+    """Scores of every photo of `splits`, and what is said at the model's thresholds.
+
+    With a `train` split in the dataset, the thresholds are chosen here, on `validation`, and written into the model's
+    config; a finished model brings its own.
+
+    Returns:
+        Rows (split, row, source_row, labels, predictions, references, scores): `labels` are those that a photo has,
+        `predictions` those that were said, `references` 1, 0 and NaN (not known), `scores` probabilities, these two in
+        the order of the model's labels.
+    """
+    groups = attributes.of_dataset(dataset)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    outputs = {split: trainer.predict(prepare(dataset[split], processor), metric_key_prefix=split) for split in splits}
+    scores = {
+        split: attributes.probabilities(np.asarray(output.predictions), groups) for split, output in outputs.items()
+    }
+    truth = {split: np.asarray(output.label_ids) for split, output in outputs.items()}
+    if "train" in dataset and "validation" in scores:
+        chosen = attributes.choose_thresholds(scores["validation"], truth["validation"], groups)
+        model.config.update(attributes.describe(groups, chosen))
+    thresholds = attributes.thresholds_of(model.config, groups)
+    label = ClassLabel(names=attributes.names(groups))
+    features = Features(
+        {
+            "split": Value("string"),
+            "row": Value("int32"),
+            "source_row": Value("string"),
+            "labels": List(label),
+            "predictions": List(label),
+            "references": List(Value("float32")),
+            "scores": List(Value("float32")),
+        }
+    )
+    parts = []
+    for split in splits:
+        said = attributes.decide(scores[split], groups, thresholds)
+        table = {
+            "split": [split] * len(dataset[split]),
+            "row": list(range(len(dataset[split]))),
+            "source_row": dataset[split]["source_row"],
+            "labels": [np.flatnonzero(row == 1).tolist() for row in truth[split]],
+            "predictions": [np.flatnonzero(row).tolist() for row in said],
+            "references": truth[split].tolist(),
+            "scores": scores[split].tolist(),
+        }
+        parts.append(Dataset.from_dict({name: list(column) for name, column in table.items()}, features=features))
+    return concatenate_datasets(parts)
+
+
+def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
+    """The rows with the columns and numbers of a finished model; a group that they do not have is not known of them.
+
+    Raises:
+        InputError: A label that the model does not know, or a group of another kind.
+    """
+    groups = attributes.of_config(model.config) or []
+    theirs = {group.name: group for group in attributes.of_dataset(dataset)}
+    for group in groups:
+        other = theirs.get(group.name)
+        if other is None:
+            continue
+        used = {
+            other.labels[number]
+            for rows in dataset.values()
+            for value in rows[group.name]
+            if value is not None
+            for number in (value if other.many else [value])
+        }
+        strangers = sorted(used - set(group.labels))
+        if strangers or other.many and not group.many:
+            raise InputError(
+                f"column {group.name} of the photos",
+                expected="labels that the model knows: " + ", ".join(group.labels[:20]),
+                found=", ".join(strangers[:20]) or "several labels a row, where the model knows one",
+                fix="rename the labels to the model's, or leave those photos out",
+            )
+
+    def relabel(rows: Dataset) -> Dataset:
+        told = {}
+        for group in groups:
+            if group.name not in theirs:
+                told[group.name] = [None] * len(rows)
+                continue
+            other, number = theirs[group.name], {label: place for place, label in enumerate(group.labels)}
+            told[group.name] = [_renumber(value, other, group, number) for value in rows[group.name]]
+        rows = rows.select_columns(["image", "source_row"])
+        for group in groups:
+            label = ClassLabel(names=list(group.labels))
+            rows = rows.add_column(group.name, told[group.name], feature=List(label) if group.many else label)
+        return rows
+
+    return DatasetDict({split: relabel(rows) for split, rows in dataset.items()})
+
+
+def _renumber(value: Any, theirs: Group, group: Group, number: Mapping[str, int]) -> Any:
+    if value is None:
+        return None
+    numbers = [number[theirs.labels[old]] for old in (value if theirs.many else [value])]
+    return numbers if group.many else numbers[0]
+
+
+def evaluate(predictions: Dataset, groups: Sequence[Group], seed: int = 0) -> dict[str, dict[str, Any]]:
+    """Split -> the figures of `metrics.attributes`, computed by its `evaluate` module."""
+    import evaluate as hf_evaluate  # takes seconds, and only the end of a run needs it
+
+    module = hf_evaluate.load(metric_modules.path("fashion_attributes"))
+    results = {}
+    for split in dict.fromkeys(predictions["split"]):
+        rows = _of_split(predictions, split)
+        results[split] = module.compute(
+            predictions=rows["scores"],
+            references=rows["references"],
+            said=_said(rows),
+            seed=seed,
+            **_naming(groups),
+        )
+    return results
+
+
+def figures(
+    predictions: Dataset,
+    results: Mapping[str, Mapping[str, Any]],
+    dataset: DatasetDict,
+    *,
+    split: str = "test",
+    history: Sequence[Mapping[str, Any]] = (),
+    metric: str = "map",
+    best_step: int | None = None,
+) -> dict[str, Any]:
+    """Name -> matplotlib figure: learning curve (after a training), F1 by label, confusions of each exclusive group,
+    and the surest mistakes with their photos."""
+    groups, figured = attributes.of_dataset(dataset), results[split]
+    of_split = f"{split} split, n = {figured['n']}"
+    drawn = {}
+    if history:
+        drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
+    present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
+    weakest = set(sorted(present, key=lambda label: figured[f"f1/{label}"])[: plots.MOST_ROWS])
+    cut = f" (the {plots.MOST_ROWS} weakest of {len(present)})" if len(present) > plots.MOST_ROWS else ""
+    present = [label for label in present if label in weakest]
+    value, low, high = ([figured[f"{key}/{label}"] for label in present] for key in ("f1", "f1_low", "f1_high"))
+    counts = [figured[f"n/{label}"] for label in present]
+    title = f"F1 by label with 95 % intervals, {of_split}{cut}"
+    drawn["f1_by_label"] = plots.intervals(present, value, low, high, counts, title)
+    rows = _of_split(predictions, split)
+    truth, said, scores = np.asarray(rows["references"], dtype=float), _said(rows), np.asarray(rows["scores"])
+    for number, group in enumerate((group for group in groups if not group.many), start=1):
+        known = ~np.isnan(truth[:, group.start])
+        if known.any():
+            pairs = truth[known][:, group.span].argmax(axis=1), said[known][:, group.span].argmax(axis=1)
+            matrix = np.zeros((len(group.labels),) * 2, dtype=int)
+            np.add.at(matrix, pairs, 1)
+            title = f"{group.name}: confusions, {split} split, n = {known.sum()}"
+            drawn[f"confusion_matrix_{number}"] = plots.confusion_matrix(matrix.tolist(), group.labels, title)
+    wrong = _mistakes(groups, truth, said, scores)
+    surest = wrong[:SHOWN]
+    drawn["surest_mistakes"] = plots.photo_sheet(
+        examples.photos(dataset[split], [row for row, *_ in surest]),
+        [f"{is_}\n{said_} {score:.2f}" for _, is_, said_, score in surest],
+        f"Surest of {len(wrong)} mistakes, {of_split}",
+    )
+    return drawn
+
+
+def usage(model: str, photo: str) -> str:
+    """The code with which anybody uses the model; cards execute it before they show it."""
+    return textwrap.dedent(f"""
+        from transformers import pipeline
+
+        tag = pipeline("image-classification", model={json.dumps(model)})
+        config = tag.model.config
+        scores = {{guess["label"]: guess["score"] for guess in tag({json.dumps(photo)}, top_k=config.num_labels)}}
+        for name, group in config.attribute_groups.items():
+            if group["many"]:
+                print([label for label in group["labels"] if scores[label] >= config.thresholds[label]])
+            else:
+                print(max(group["labels"], key=scores.get))
+    """).strip()
+
+
+def example_label(row: Mapping[str, Any], groups: Sequence[Group]) -> str:
+    """What a row is, in words: for the card's example."""
+    target = attributes.encode(row, groups)
+    return ", ".join(label for label, value in zip(attributes.names(groups), target, strict=True) if value == 1)
+
+
+def facts(
+    model: PreTrainedModel,
+    processor: Any,
+    dataset: DatasetDict,
+    results: Mapping[str, Mapping[str, Any]],
+    split: str = "test",
+    chosen_by: str | None = None,
+) -> dict[str, Any]:
+    """What the card says in words; see `classify.facts`."""
+    groups, figured = attributes.of_dataset(dataset), results[split]
+    present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
+    if chosen_by is not None:
+        selection = f"The checkpoint was chosen by {chosen_by} on {len(dataset['validation'])} validation photos"
+    else:
+        selection = "The weights of the last step were taken" if "train" in dataset else ""
+    if any(group.many for group in groups) and "train" in dataset:
+        selection += ", and the threshold of each label by its F1 there"
+    told = "; ".join(f"{group.name} ({'any of' if group.many else 'one of'} {len(group.labels)})" for group in groups)
+    return {
+        "kind": "attributes",
+        "groups": {group.name: attributes.names(groups)[group.span] for group in groups},
+        "model_type": model.config.model_type,
+        "opening": f"A tagger of photos: one photo in, {len(groups)} attribute{'s' * (len(groups) > 1)} out: {told}.",
+        "headline_metric": "map",
+        "preprocessing": backbones.input_spec(processor).in_words(),
+        "protocol": f"{selection}{'; m' if selection else 'M'}easured once on all {figured['n']} photos of the "
+        f"{split} split, one view a photo, each label on the photos of which its attribute is known. Of an attribute "
+        "with one label a photo the highest softmax score is the prediction; of others, all labels whose sigmoid "
+        "score reaches their threshold.",
+        "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
+    }
+
+
+def loss(
+    groups: Sequence[Group],
+    rows: Dataset,
+    *,
+    weights: float = 0.0,
+    focal_gamma: float = 0.0,
+    smoothing: float = 0.0,
+    soft: bool = False,
+) -> Callable[..., torch.Tensor]:
+    """`compute_loss_func` for the Trainer, see `attributes.loss`.
+
+    Raises:
+        InputError: Class weights, focal loss or label smoothing, which are for one label a photo.
+    """
+    for name, value in (
+        ("class_weights", weights), ("focal_gamma", focal_gamma), ("label_smoothing_factor", smoothing)
+    ):  # fmt: skip
+        if value:
+            raise _for_one_label(name)
+    return attributes.loss(groups)
+
+
+def balance(train: Augmented, rows: Dataset, power: float, seed: int) -> Any:
+    """Refuses: a photo has labels of several groups, and cannot be shown more often for one of them alone."""
+    raise _for_one_label("sampler")
+
+
+def _for_one_label(name: str) -> InputError:
+    return InputError(
+        f"--{name}", expected="a run with one label a photo", found="attributes", fix=f"leave --{name} out"
+    )
+
+
+def _naming(groups: Sequence[Group]) -> dict[str, Any]:
+    return {
+        "labels": attributes.names(groups),
+        "groups": {group.name: list(range(group.start, group.span.stop)) for group in groups},
+        "exclusive": [group.name for group in groups if not group.many],
+    }
+
+
+def _figures(
+    groups: Sequence[Group], scores: np.ndarray, references: np.ndarray, said: np.ndarray, **options: Any
+) -> dict[str, Any]:
+    return plain_metrics.attributes(scores, references, said, **_naming(groups), **options)
+
+
+def _said(rows: Dataset) -> np.ndarray:
+    """The predictions as (n, K) bool."""
+    said = np.zeros((len(rows), rows.features["predictions"].feature.num_classes), dtype=bool)
+    for row, numbers in zip(said, rows["predictions"], strict=True):
+        row[numbers] = True
+    return said
+
+
+def _mistakes(
+    groups: Sequence[Group], truth: np.ndarray, said: np.ndarray, scores: np.ndarray
+) -> list[tuple[int, str, str, float]]:
+    """(row, what it is, what was said, how surely), surest first."""
+    called, found = attributes.names(groups), []
+    for group in groups:
+        span = range(len(called))[group.span]
+        for row, number in np.argwhere((said & (truth == 0))[:, group.span]):
+            at = span[number]
+            if group.many:
+                found.append((int(row), f"not {called[at]}", "said so", float(scores[row, at])))
+            else:
+                held = span[int(truth[row, group.span].argmax())]
+                found.append((int(row), f"is {called[held]}", f"said {group.labels[number]}", float(scores[row, at])))
+        for row, number in np.argwhere((~said & (truth == 1))[:, group.span]) if group.many else ():
+            at = span[number]
+            found.append((int(row), f"is {called[at]}", "said not", 1 - float(scores[row, at])))
+    return sorted(found, key=lambda mistake: -mistake[3])
+
+
+def _of_split(predictions: Dataset, split: str) -> Dataset:
+    return predictions.select(np.flatnonzero(np.asarray(predictions["split"]) == split))

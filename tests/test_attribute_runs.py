@@ -1,0 +1,166 @@
+"""`recipes/classify.py --label_columns ...`, run as a user would: a folder that bare transformers reads."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from huggingface_hub import ModelCard
+from tiny import photos, tiny
+
+from hf_fashion import attributes, record
+from hf_fashion.errors import InputError
+from hf_fashion.recipes import classify as recipe
+from hf_fashion.recipes import score
+
+SHAPES = ("circle", "square", "stripes")
+QUICK = [
+    "--num_train_epochs", "6", "--per_device_train_batch_size", "8", "--learning_rate", "0.01",
+    "--use_cpu", "True", "--disable_tqdm", "True",
+]  # fmt: skip
+KINDS = ("swin", "timm")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A CSV with a column of one shape a photo, one of tags, holes in both, and a finished run of each net."""
+    place = tmp_path_factory.mktemp("attributes")
+    photos(place / "photos", train=10, validation=5, test=6)
+    lines = ["image,split,shape,tags"]
+    for number, path in enumerate(sorted((place / "photos").rglob("*.png"))):
+        split, shape = path.relative_to(place / "photos").parts[:2]
+        tags = {"circle": "round|smooth", "square": "smooth", "stripes": "thin"}[shape]
+        shape = "" if number % 7 == 0 else shape
+        tags = "" if number % 5 == 0 else tags
+        lines.append(f"{path.relative_to(place)},{split},{shape},{tags}")
+    (place / "photos.csv").write_text("\n".join(lines) + "\n")
+    for kind in KINDS:
+        tiny(kind, place / kind)
+        recipe.main(run_of(place, kind))
+    return place
+
+
+def run_of(place, kind, *more, folder=None):
+    return [
+        "--model", str(place / kind), "--dataset", str(place / "photos.csv"), "--label_columns", "shape", "tags",
+        "--label_separator", "|", *QUICK, "--output_dir", str(folder or place / f"run-{kind}"), *more,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_run_measures_every_attribute_where_it_is_known(place, kind):
+    run = record.read(place / f"run-{kind}")
+    results, rows = run.results, run.predictions
+    assert results["n"] == 18 and results["validation"]["n"] == 15
+    test = [row for row in rows if row["split"] == "test"]
+    truth = np.array([row["references"] for row in test], dtype=float)
+    assert results["known/shape"] == (~np.isnan(truth[:, 0])).sum() < 18
+    assert results["known/tags: thin"] == (~np.isnan(truth[:, 5])).sum() < 18
+    scores = np.array([row["scores"] for row in test])
+    assert np.allclose(scores[:, :3].sum(axis=1), 1, atol=1e-5)
+    right = [scores[i, :3].argmax() == truth[i, :3].argmax() for i in range(18) if not np.isnan(truth[i, 0])]
+    assert results["accuracy/shape"] == pytest.approx(np.mean(right))
+    assert results["map"] > 0.6 and results["map_low"] <= results["map"] <= results["map_high"]
+    plots = {path.stem for path in (run.folder / "plots").iterdir()}
+    assert plots == {"learning_curve", "f1_by_label", "confusion_matrix_1", "surest_mistakes"}
+    assert run.info["labels"] == [*(f"shape: {shape}" for shape in SHAPES), *(f"tags: {t}" for t in TAGS)]
+
+
+TAGS = ("round", "smooth", "thin")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thresholds_come_from_validation_and_stand_in_the_config(place, kind):
+    run = record.read(place / f"run-{kind}")
+    config = json.loads((run.folder / "config.json").read_text())
+    assert config["problem_type"] == "multi_label_classification"
+    assert config["attribute_groups"]["tags"] == {"many": True, "labels": [f"tags: {tag}" for tag in TAGS]}
+    assert set(config["thresholds"]) == {f"tags: {tag}" for tag in TAGS}
+    rows = [row for row in run.predictions if row["split"] == "validation"]
+    groups = [attributes.Group("shape", SHAPES, False), attributes.Group("tags", TAGS, True, 3)]
+    scores, truth = (np.array([row[name] for row in rows], dtype=float) for name in ("scores", "references"))
+    chosen = attributes.choose_thresholds(scores, truth, groups)
+    assert list(config["thresholds"].values()) == pytest.approx(chosen[3:], abs=1e-5)
+    for row in (row for row in run.predictions if row["split"] == "test"):
+        over = [3 + n for n in range(3) if row["scores"][3 + n] >= chosen[3 + n] - 1e-6]
+        assert row["predictions"] == [int(np.argmax(row["scores"][:3])), *over]
+
+
+def test_bare_transformers_gives_the_scores_that_we_measured(place):
+    code = """
+import json, sys
+sys.modules["hf_fashion"] = None
+from pathlib import Path
+from transformers import pipeline
+place, folder = sys.argv[1:]
+tag = pipeline("image-classification", model=folder, top_k=6)
+paths = Path(place).glob("photos/test/*/*")
+out = {str(p.relative_to(place)): {g["label"]: g["score"] for g in tag(str(p))} for p in paths}
+print(json.dumps(out))
+"""
+    for kind in KINDS:
+        folder = place / f"run-{kind}"
+        done = subprocess.run([sys.executable, "-c", code, str(place), str(folder)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        theirs = json.loads(done.stdout.splitlines()[-1])
+        labels = record.read(folder).info["labels"]
+        rows = [row for row in record.read(folder).predictions if row["split"] == "test"]
+        assert len(theirs) == len(rows) == 18
+        for row in rows:
+            got = theirs[row["source_row"]]
+            assert [got[name] for name in labels[3:]] == pytest.approx(row["scores"][3:], abs=1e-5)
+            best = max(labels[:3], key=got.get)  # sigmoid and softmax have the same highest score
+            assert best == labels[int(np.argmax(row["scores"][:3]))]
+
+
+def test_the_card_says_what_was_measured_and_its_code_was_run(place):
+    run = record.read(place / "run-swin")
+    card = ModelCard.load(run.folder / "README.md")
+    values = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert values["map"] == pytest.approx(run.results["map"], abs=5e-5) and "accuracy" not in values
+    assert "2 attributes out: shape (one of 3); tags (any of 3)" in card.text
+    assert run.info["usage"]["output"].splitlines()[0] in {f"shape: {shape}" for shape in SHAPES}
+    for label in run.info["labels"]:
+        assert f"| {run.results[f'f1/{label}']:.2f} |" in card.text
+
+
+def test_repeated_and_resumed_runs_are_the_same(place, tmp_path):
+    again = recipe.main(["--config", str(place / "run-swin" / "run.json"), "--output_dir", str(tmp_path / "again")])
+    assert again.results == record.read(place / "run-swin").results
+
+
+def test_a_metric_of_the_other_task_is_refused(place, tmp_path):
+    with pytest.raises(InputError, match="one of: accuracy, f1_macro, map, loss"):
+        recipe.main(run_of(place, "swin", "--metric_for_best_model", "top", folder=tmp_path / "x"))
+    with pytest.raises(InputError, match="one of: map, f1_macro, loss"):
+        recipe.main(run_of(place, "swin", "--metric_for_best_model", "accuracy", folder=tmp_path / "x"))
+
+
+def test_a_finished_model_is_measured_on_other_photos(place, tmp_path):
+    run = score.main(["--model", str(place / "run-swin"), "--dataset", str(place / "photos.csv"), "--label_separator",
+                      "|", "--output_dir", str(tmp_path / "score"), "--use_cpu", "True"])  # fmt: skip
+    of_run = record.read(place / "run-swin").results
+    assert {key: value for key, value in run.results.items() if key != "split"} == {
+        key: value for key, value in of_run.items() if key not in ("split", "validation")
+    }
+    assert "mean average precision" in (run.folder / "README.md").read_text()
+    lines = (place / "photos.csv").read_text().splitlines()
+    part = [",".join(line.split(",")[:3]) for line in lines if "stripes" not in line]
+    (place / "part.csv").write_text("\n".join(part) + "\n")
+    run = score.main(["--model", str(place / "run-swin"), "--dataset", str(place / "part.csv"), "--label_columns",
+                      "shape", "--output_dir", str(tmp_path / "part"), "--use_cpu", "True"])  # fmt: skip
+    assert run.results["known/tags"] == 0 and run.results["map/tags"] is None and run.results["known/shape"] > 5
+
+
+def test_models_and_columns_that_do_not_fit_are_refused(place, tmp_path):
+    photos_of = ["--dataset", str(place / "photos.csv"), "--output_dir", str(tmp_path / "x"), "--use_cpu", "True"]
+    with pytest.raises(InputError, match="hf-fashion compare"):
+        score.main(["--compare", str(place / "run-swin"), str(place / "run-timm"), *photos_of])
+    with pytest.raises(InputError, match="a model of one label"):
+        score.main(["--model", str(place / "swin"), "--label_columns", "shape", *photos_of])
+    text = (place / "photos.csv").read_text().replace(",circle,", ",oval,")
+    (place / "odd.csv").write_text(text)
+    with pytest.raises(InputError, match="oval"):
+        score.main(["--model", str(place / "run-swin"), "--dataset", str(place / "odd.csv"), "--label_separator", "|",
+                    *photos_of[2:]])  # fmt: skip

@@ -1,0 +1,108 @@
+"""Every setting of the method, typed as a user would: a whole run with it, and what it changed."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny import photos, tiny
+from transformers import AutoModelForImageClassification
+
+from hf_fashion import record
+from hf_fashion.errors import InputError
+from hf_fashion.recipes import classify as recipe
+
+QUICK = [
+    "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--learning_rate", "0.01",
+    "--use_cpu", "True", "--disable_tqdm", "True",
+]  # fmt: skip
+SETTINGS = {
+    "class weights": ["--class_weights", "balanced"],
+    "balanced": ["--sampler", "balanced"],
+    "focal": ["--focal_gamma", "2"],
+    "smoothing": ["--label_smoothing_factor", "0.1"],
+    "mixed": ["--mixup", "0.2", "--cutmix", "1", "--class_weights", "sqrt", "--label_smoothing_factor", "0.1"],
+    "augmented": ["--augment", "trivialaugment"],
+    "rates": ["--head_learning_rate", "0.05", "--layer_decay", "0.7"],
+    "average": ["--moving_average", "0.9"],
+    "lora": ["--lora_rank", "4"],
+    "accumulated": ["--gradient_accumulation_steps", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Photos of a long tail, a tiny Swin, and a plain run of it."""
+    place = tmp_path_factory.mktemp("method")
+    photos(place / "photos", train=10, validation=4, test=4)
+    for number in range(3, 10):
+        (place / "photos" / "train" / "stripes" / f"{number}.png").unlink()
+    tiny("swin", place / "net")
+    recipe.main(run_of(place, "plain"))
+    return place
+
+
+def run_of(place, name, *more):
+    folders = ["--model", str(place / "net"), "--dataset", str(place / "photos"), "--output_dir", str(place / name)]
+    return [*folders, *QUICK, *more]
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_with_it_is_whole_learns_otherwise_and_is_recorded(place, name):
+    recipe.main(run_of(place, name, *SETTINGS[name]))
+    run = record.read(place / name)
+    assert run.info["status"] == "finished" and run.results["n"] == 12
+    assert {token.removeprefix("--") for token in SETTINGS[name][::2]} <= set(run.info["arguments"])
+    one, two = (load_file(folder / "model.safetensors") for folder in (place / "plain", place / name))
+    assert one.keys() == two.keys() and any(not torch.equal(one[key], two[key]) for key in one)
+    net, info = AutoModelForImageClassification.from_pretrained(place / name, output_loading_info=True)
+    assert not any(info.values())
+
+
+def test_lora_moves_the_projections_and_the_head_only(place):
+    recipe.main(run_of(place, "lora again", "--lora_rank", "4"))
+    before, after = (load_file(place / name / "model.safetensors") for name in ("net", "lora again"))
+    moved = {
+        key for key in before if before[key].shape != after[key].shape or not torch.equal(before[key], after[key])
+    }
+    assert any("query" in key or "q_proj" in key for key in moved) and "classifier.weight" in moved
+    assert not any("embeddings" in key or "norm" in key or "fc1" in key for key in moved)
+
+
+def test_early_stopping_stops(place):
+    recipe.main(
+        run_of(place, "stopped", "--early_stopping_patience", "1", "--num_train_epochs", "30", "--learning_rate", "0")
+    )
+    state = json.loads(next((place / "stopped").glob("checkpoint-*/trainer_state.json")).read_text())
+    assert state["epoch"] < 4
+
+
+def test_a_resumed_run_with_all_of_it_ends_as_an_unbroken_one(place, tmp_path):
+    many = [
+        *SETTINGS["mixed"],
+        *SETTINGS["balanced"],
+        *SETTINGS["rates"],
+        *SETTINGS["average"],
+        *SETTINGS["augmented"],
+    ]
+    recipe.main(run_of(place, "whole", *many, "--save_total_limit", "5"))
+    first = min((place / "whole").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    recipe.main(["--output_dir", str(tmp_path / "on"), "--resume_from_checkpoint", str(first), "--config",
+                 str(place / "whole" / "run.json")])  # fmt: skip
+    one, two = (load_file(folder / "model.safetensors") for folder in (place / "whole", tmp_path / "on"))
+    assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    "tokens, words",
+    [
+        (["--mixup", "-1"], "mixup"),
+        (["--sampler", "fair"], "sampler"),
+        (["--lora_rank", "4", "--layer_decay", "0.5"], "one of the two"),
+        (["--moving_average", "1"], "moving_average"),
+    ],
+)
+def test_wrong_values_end_before_anything(place, tmp_path, tokens, words):
+    with pytest.raises(InputError, match=words):
+        recipe.main([*run_of(place, "x", *tokens)])
+    assert not (place / "x").exists()
