@@ -246,7 +246,8 @@ def _checkpoint(wanted: str, folder: str | None) -> Path:
 
 def _missing(checkpoint: Path) -> list[str]:
     missing = [name for name in CHECKPOINT_FILES if not (checkpoint / name).is_file()]
-    return missing + ([] if any(checkpoint.glob("*.safetensors")) else ["model.safetensors"])
+    weights = any(any(checkpoint.glob(name)) for name in ("model*.safetensors", "adapter_model.safetensors"))
+    return missing + ([] if weights else ["model.safetensors"])
 
 
 def _refuse_other_settings(stored: Path, settings: dict[str, Any]) -> None:

@@ -85,7 +85,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         compute_metrics=task.metrics(classes),
         compute_loss_func=task.loss(
             classes, dataset["train"], weights=method.power["class_weights"], focal_gamma=method.focal_gamma,
-            smoothing=training_args.label_smoothing_factor, soft=method.mixes,
+            smoothing=training_args.label_smoothing_factor,
         ),
         data_collator=training.collator(len(task.names(classes)), method),
         optimizers=(training.rates(model, training_args, method), None),

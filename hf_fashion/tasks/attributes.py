@@ -292,7 +292,6 @@ def loss(
     weights: float = 0.0,
     focal_gamma: float = 0.0,
     smoothing: float = 0.0,
-    soft: bool = False,
 ) -> Callable[..., torch.Tensor]:
     """`compute_loss_func` for the Trainer, see `attributes.loss`.
 

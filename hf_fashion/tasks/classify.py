@@ -310,9 +310,9 @@ def loss(
     weights: float = 0.0,
     focal_gamma: float = 0.0,
     smoothing: float = 0.0,
-    soft: bool = False,
-) -> Callable[..., torch.Tensor] | None:
-    """`compute_loss_func` for the Trainer, or None where the net's own loss, the cross-entropy, is meant.
+) -> Callable[..., torch.Tensor]:
+    """`compute_loss_func` for the Trainer, always: the own loss of BEiT, Swinv2 and ResNet (transformers 5.23) is too
+    large when gradients are accumulated.
 
     Args:
         labels: The class names.
@@ -320,10 +320,7 @@ def loss(
         weights: Power of the class weights, see `training.class_weights`.
         focal_gamma: See `training.classification_loss`.
         smoothing: The Trainer's own label smoothing, which it leaves to this loss.
-        soft: Whether the labels of training batches are mixed.
     """
-    if not (weights or focal_gamma or soft):
-        return None
     given = training.class_weights(data.class_counts(rows).tolist(), weights) if weights else None
     return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
 
