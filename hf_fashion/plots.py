@@ -96,7 +96,7 @@ def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float
     axes.set_yticks(range(len(names)), [f"{_short(names[number])}  (n={counts[number]})" for number in order])
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.6, len(names) - 0.2)
-    axes.set_title(title, loc="left")
+    figure.suptitle(textwrap.fill(title, 72), x=0.01, ha="left")
     axes.grid(axis="x", color="#e6e8ec")
     _plain(axes)
     return figure

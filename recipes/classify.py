@@ -16,6 +16,7 @@ The first, with nothing typed, is `--config classify-efficientnet-lite0` on the 
 import shlex
 import sys
 import time
+from typing import Any
 
 from transformers import set_seed
 
@@ -24,12 +25,19 @@ from hf_fashion.errors import script
 from hf_fashion.tasks import attributes, classify
 
 
-def main(argv: list[str] | None = None) -> record.Run:
-    argv = list(sys.argv[1:] if argv is None else argv) or ["--config", "classify-efficientnet-lite0"]
-    args, method, training_args, changed = settings.parse_args(
+DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
+
+
+def parse_args(argv: list[str]) -> tuple[Any, ...]:
+    return settings.parse_args(
         "classify", (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments), argv,
         metrics=list(dict.fromkeys((*classify.METRICS, *attributes.METRICS))),
     )  # fmt: skip
+
+
+def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
+    argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
+    args, method, training_args, changed = parse_args(argv)
 
     # The photos: read, and cut into splits where these are missing.
     dataset, report = data.load(
@@ -43,7 +51,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         split_by=args.split_by,
         validation_share=args.validation_share,
         test_share=args.test_share,
-        seed=training_args.seed,
+        seed=training_args.seed if args.split_seed is None else args.split_seed,
     )
     task = classify if args.label_columns is None and not data.has_lists(dataset) else attributes
     classes = task.classes(dataset)
@@ -103,6 +111,12 @@ def main(argv: list[str] | None = None) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
+        if not measure:  # a run of sweep.py: its test photos are left alone
+            run.note(
+                metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=trainer.evaluate(),
+                history=trainer.state.log_history,
+            )  # fmt: skip
+            return run
         if method.lora_rank:
             model = trainer.model = training.merge(model)
 

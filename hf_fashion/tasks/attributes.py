@@ -203,9 +203,10 @@ def figures(
     if history:
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
     present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
-    weakest = set(sorted(present, key=lambda label: figured[f"f1/{label}"])[: plots.MOST_ROWS])
-    cut = f" (the {plots.MOST_ROWS} weakest of {len(present)})" if len(present) > plots.MOST_ROWS else ""
-    present = [label for label in present if label in weakest]
+    # Of many labels the frequent ones: the weakest would be those of one photo, about which nothing can be said.
+    often = set(sorted(present, key=lambda label: -figured[f"n/{label}"])[: plots.MOST_ROWS])
+    cut = f" (the {plots.MOST_ROWS} most frequent of {len(present)})" if len(present) > plots.MOST_ROWS else ""
+    present = [label for label in present if label in often]
     value, low, high = ([figured[f"{key}/{label}"] for label in present] for key in ("f1", "f1_low", "f1_high"))
     counts = [figured[f"n/{label}"] for label in present]
     title = f"F1 by label with 95 % intervals, {of_split}{cut}"
@@ -218,8 +219,11 @@ def figures(
             pairs = truth[known][:, group.span].argmax(axis=1), said[known][:, group.span].argmax(axis=1)
             matrix = np.zeros((len(group.labels),) * 2, dtype=int)
             np.add.at(matrix, pairs, 1)
+            occurs = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
             title = f"{group.name}: confusions, {split} split, n = {known.sum()}"
-            drawn[f"confusion_matrix_{number}"] = plots.confusion_matrix(matrix.tolist(), group.labels, title)
+            drawn[f"confusion_matrix_{number}"] = plots.confusion_matrix(
+                matrix[np.ix_(occurs, occurs)].tolist(), [group.labels[place] for place in occurs], title
+            )
     wrong = _mistakes(groups, truth, said, scores)
     surest = wrong[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(

@@ -68,6 +68,9 @@ class Arguments(PhotoArguments):
         default=0.15, metadata={"help": "Share cut off when there is no validation split."}
     )
     test_share: float = field(default=0.15, metadata={"help": "Share cut off when there is no test split."})
+    split_seed: int | None = field(
+        default=None, metadata={"help": "Decides which photos are cut off for these two. Default: --seed."}
+    )
     model: str = field(
         default="efficientnet-lite0",
         metadata={
