@@ -46,11 +46,18 @@ class Augmented(torch.utils.data.Dataset):
         """The example of a row; of a row that comes more than once in an epoch, `[row, time]`, each time another."""
         row, time = index if isinstance(index, tuple) else (index, 0)
         name = f"{self.seed}/{int(self._epoch)}/{row}" + (f"/{time}" if time else "")
-        key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(key)
-            example = self.transform(self.dataset[row])
-        return {**example, KEY: key} if self.keyed else example
+        return drawn(self.transform, self.dataset[row], name, self.keyed)
+
+
+def drawn(
+    transform: Callable[[dict[str, Any]], dict[str, Any]], row: dict[str, Any], name: str, keyed: bool
+) -> dict[str, Any]:
+    """The example of a row, its random draws keyed by `name`; see `Augmented`."""
+    key = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest())
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(key)
+        example = transform(row)
+    return {**example, KEY: key} if keyed else example
 
 
 def crop_and_flip(

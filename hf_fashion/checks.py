@@ -8,6 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, DatasetDict, Image
 from tqdm.auto import tqdm
 
@@ -42,7 +45,7 @@ class _Place(NamedTuple):
 
 
 def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -> Report:
-    """Looks at every picture and label once.
+    """Looks at every picture and label once; of several processes the first one does, and tells the others.
 
     Errors: unreadable pictures, equal pictures in two splits (a leak), classes without a row in train, one class only,
     a column of labels that cannot be one. Warnings: equal pictures with two labels, tiny or very long pictures,
@@ -62,6 +65,16 @@ def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -
     """
     if on_bad_image not in ("stop", "drop"):
         raise InputError("on_bad_image", expected="stop or drop", found=on_bad_image, fix="type one of the two")
+    if not torch.distributed.is_initialized():
+        return _check(dataset, report, on_bad_image)
+    if PartialState().is_main_process:
+        _check(dataset, report, on_bad_image)
+    [found] = broadcast_object_list([vars(report)])
+    vars(report).update(found)
+    return report
+
+
+def _check(dataset: DatasetDict, report: Report, on_bad_image: str) -> Report:
     names = {column: data.labels(dataset, column) for column in data.attributes(dataset)}
     single = list(data.attributes(dataset).items()) == [("label", False)]
     first: dict[bytes, _Place] = {}

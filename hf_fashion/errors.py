@@ -56,6 +56,11 @@ def script(main: Callable[..., Any]) -> Callable[..., None]:
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             main(*args, **kwargs)
+            # Several processes may abort when the interpreter ends before their group does. Not imported here, since
+            # a word that needs no net needs no torch.
+            distributed = sys.modules.get("torch.distributed")
+            if distributed is not None and distributed.is_initialized():
+                distributed.destroy_process_group()
         except InputError as error:
             sys.exit(f"\nerror: {error}\n")
         except KeyboardInterrupt:

@@ -7,10 +7,11 @@ from datasets import Dataset, Image
 
 from hf_fashion import backbones, images
 from hf_fashion.augmentation import Augmented, crop_and_flip
+from hf_fashion.streaming import Stream, StreamedExamples
 
 
 def of_training(
-    dataset: Dataset,
+    dataset: Dataset | Stream,
     processor: Any,
     columns: Sequence[str],
     target: Callable[[Mapping[str, Any]], Any],
@@ -18,7 +19,7 @@ def of_training(
     seed: int,
     keyed: bool = False,
     **augment: Any,
-) -> Augmented:
+) -> Augmented | StreamedExamples:
     """Rows -> examples (pixel_values, labels), augmented anew in each epoch.
 
     Args:
@@ -35,6 +36,8 @@ def of_training(
     def example(row: dict[str, Any]) -> dict[str, Any]:
         return {"pixel_values": transform(images.decode(row["image"])), "labels": target(row)}
 
+    if isinstance(dataset, Stream):
+        return dataset.examples(example, seed, keyed)
     return Augmented(_encoded(dataset, columns), example, seed, keyed=keyed)
 
 

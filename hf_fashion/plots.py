@@ -1,7 +1,7 @@
 """Figures that any task can use: plain data in, a `matplotlib.figure.Figure` out; nothing is shown or saved."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,3 +197,67 @@ def _interval_row(
     axes.plot(value, row, "o", color=color)
     axes.annotate(said, (value, row), (0, 7), textcoords="offset points", ha="center", fontsize=8, color=INK,
                   bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})  # fmt: skip
+
+
+def sweep(
+    settings: Mapping[str, Sequence[str]],
+    names: Sequence[str],
+    points: Sequence[Mapping[str, str]],
+    values: Sequence[Sequence[float]],
+    metric: str,
+    log: Collection[str] = (),
+) -> Figure:
+    """A panel a setting: the mean of each point and its spread over the seeds, against the value of that setting.
+
+    Args:
+        settings: Setting -> its values in their order; none for a range of numbers.
+        names: What stands beside each point; the best first.
+        points: The value of every setting, for each point.
+        values: The metric on validation with each seed, for each point.
+        metric: Its name.
+        log: The ranges that are drawn on a log scale.
+    """
+    columns, rows = min(3, len(settings)), -(-len(settings) // 3)
+    figure = Figure(figsize=(max(6.5, 4.2 * columns), 0.6 + 3.4 * rows), layout="constrained")
+    panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
+    for spare in panels[len(settings) :]:
+        spare.axis("off")
+    several = any(len(seeds) > 1 for seeds in values)
+    order = {
+        name: {choice: float(place) for place, choice in enumerate(choices)}
+        or {point[name]: float(point[name]) for point in points}
+        for name, choices in settings.items()
+    }
+    for axes, (name, choices) in zip(panels, settings.items(), strict=False):
+        # Points that share a value lie beside each other, in the same order at each value.
+        mates: dict[str, list[int]] = {}
+        for number in sorted(range(len(points)), key=lambda n: [order[key][points[n][key]] for key in settings]):
+            mates.setdefault(points[number][name], []).append(number)
+        for number in reversed(range(len(points))):  # the best on top
+            value, seeds = points[number][name], values[number]
+            place, beside = order[name][value], mates[value]
+            if choices:
+                place += 0.6 * ((beside.index(number) + 0.5) / len(beside) - 0.5)
+            mean, color = float(np.mean(seeds)), BLUE if number else ORANGE
+            if len(seeds) > 1:
+                std = float(np.std(seeds, ddof=1))
+                axes.plot([place, place], [mean - std, mean + std], color=color, alpha=0.35, linewidth=5,
+                          solid_capstyle="butt")  # fmt: skip
+                axes.plot([place] * len(seeds), seeds, "_", color=INK, markersize=8, markeredgewidth=1, zorder=3)
+            axes.plot(place, mean, "o", color=color, zorder=4, label=None if number else f"best: {mean:.3f}")
+            if len(points) <= MOST_ROWS:
+                axes.annotate(names[number], (place, mean), (5, 0), textcoords="offset points", va="center",
+                              fontsize=7, color=INK)  # fmt: skip
+        if choices:
+            axes.set_xticks(range(len(choices)), [_short(choice, 16) for choice in choices])
+            axes.set_xlim(-0.6, len(choices) - 0.4)
+        elif name in log:
+            axes.set_xscale("log")
+        axes.set_xlabel(name)
+        axes.grid(axis="y", color="#e6e8ec")
+        axes.set_axisbelow(True)
+        _plain(axes)
+    panels[0].legend(frameon=False)
+    told = ": dot = mean (number = point), bar = one standard deviation, dash = a seed" if several else ""
+    figure.suptitle(f"{metric.replace('_', ' ').capitalize()} on validation{told}", x=0.01, ha="left")
+    return figure

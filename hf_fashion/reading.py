@@ -8,7 +8,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
+from datasets import (
+    Dataset,
+    DatasetDict,
+    Features,
+    IterableDataset,
+    IterableDatasetDict,
+    load_dataset,
+    load_dataset_builder,
+    load_from_disk,
+)
 from datasets.exceptions import DatasetNotFoundError, DatasetsError
 from huggingface_hub import HfApi, metadata_load
 from huggingface_hub.errors import (
@@ -26,6 +35,7 @@ from hf_fashion.splits import split_name
 SAMPLE = Path(__file__).parent / "samples"
 KINDS = "a folder, a .csv, .tsv, .jsonl or .parquet file, a Hub id like org/name, fashion_mnist:FOLDER, or sample"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_STREAMED = "a Hub id or a folder, with train, validation and test in parquet files that hold the pictures"
 _FILES = (*tables.SUFFIXES, ".parquet")
 _TIMEOUT = 10.0  # seconds for the first question to the Hub; load_dataset alone tries for half a minute
 _FAULTS = (DatasetsError, OSError, ValueError, KeyError, RuntimeError, NotImplementedError)  # of a broken dataset
@@ -61,6 +71,26 @@ class Opened(NamedTuple):
     license: str = ""
     revision: str | None = None
     root: Path | None = None
+
+
+class ParquetFiles(NamedTuple):
+    """Where the rows of a source lie.
+
+    Args:
+        kind: See `Opened`.
+        files: Name of each split, as the source says it -> paths, or addresses of fsspec.
+        root: The folder of the source, "" on the Hub.
+        features: Columns, when a README.md says them.
+        license: See `Opened`.
+        revision: See there.
+    """
+
+    kind: str
+    files: dict[str, list[str]]
+    root: str
+    features: Features | None
+    license: str = ""
+    revision: str | None = None
 
 
 def read(
@@ -120,6 +150,47 @@ def read(
     return opened
 
 
+def parquet_files(source: Any, config: str | None, revision: str | None, report: Report) -> ParquetFiles:
+    """Finds the parquet files of a source without reading them, for a training that streams them.
+
+    Raises:
+        InputError: The source is another one.
+    """
+    told = f"dataset {source} with --streaming"
+    if not isinstance(source, str | Path) or source == "sample" or _raw(source) is not None:
+        raise InputError(told, expected=_STREAMED, found="photos that lie on the disk", fix="leave --streaming out")
+    if _exists(str(source)):
+        path = Path(source).expanduser()
+        names = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+        plain = path.is_dir() and "dataset_dict.json" not in names and _table_in(path) is None
+        if not plain or not (
+            _readme(path).get("configs") or any(_has_parquet(path / name) for name in ("", "data", config or ""))
+        ):
+            raise InputError(
+                told, expected=_STREAMED, found="a file" if path.is_file() else "a folder without parquet files",
+                fix="leave --streaming out: a disk that holds the photos need not stream them; or write each split to "
+                "parquet (Dataset.to_parquet, pictures embedded) as data/train-00000-of-00001.parquet, ...",
+            )  # fmt: skip
+        builder = attempt(f"folder {path}", lambda: load_dataset_builder(os.path.abspath(path), config))
+        found = ParquetFiles("dataset folder", {}, str(path), None, _license(_readme(path).get("license")))
+    else:
+        builder, license_, commit = _from_hub(str(source), config, revision, report, load_dataset_builder)
+        found = ParquetFiles("hub", {}, "", None, license_, commit)
+    if revision is not None and found.kind != "hub":
+        raise InputError(
+            f"revision {revision}", expected="a dataset on the Hub", found=f"{source}", fix="leave the revision out"
+        )
+    files = {str(split): list(map(str, paths)) for split, paths in (builder.config.data_files or {}).items()}
+    others = sorted({Path(path).suffix or path for paths in files.values() for path in paths} - {".parquet"})
+    if others or not files:
+        raise InputError(
+            told, expected=_STREAMED, found=f"files that end in {', '.join(others)}" if others else "no files",
+            fix="--dataset_revision refs/convert/parquet, where the Hub keeps its own copy of most datasets in parquet"
+            if found.kind == "hub" else "leave --streaming out",
+        )  # fmt: skip
+    return found._replace(files=files, features=builder.info.features)
+
+
 def _exists(source: str) -> bool:
     try:
         return Path(source).expanduser().exists()
@@ -157,7 +228,7 @@ def _file(path: Path, image_columns: Sequence[str], report: Report) -> Opened:
     if suffix == ".parquet":
         # Datasets takes a path for a pattern: escaped, a file called `a[1].parquet` is found.
         name = glob.escape(os.path.abspath(path))
-        rows = _attempt(f"file {path}", lambda: load_dataset("parquet", data_files=name, split="train"))
+        rows = attempt(f"file {path}", lambda: load_dataset("parquet", data_files=name, split="train"))
         return Opened("parquet file", {"train": Part(rows, None, path.parent)}, license_, None, path.parent)
     if suffix in tables.SUFFIXES:
         rows, where = tables.read(path, image_columns, report)
@@ -212,7 +283,7 @@ def _folder(path: Path, config: str | None, image_columns: Sequence[str], report
     names = {entry.name for entry in path.iterdir()}
     license_ = _license(_readme(path).get("license"))
     if "dataset_dict.json" in names or {"state.json", "dataset_info.json"} <= names:
-        return _in_hand("saved dataset", _attempt(f"folder {path}", lambda: load_from_disk(str(path))), license_)
+        return _in_hand("saved dataset", attempt(f"folder {path}", lambda: load_from_disk(str(path))), license_)
     if table := _table_in(path):
         opened = _file(table, image_columns, report)
         _tell_unlisted(path, opened.parts, image_columns, report)
@@ -290,7 +361,7 @@ def _tell_unlisted(folder: Path, parts: dict[str, Part], image_columns: Sequence
 
 def _configured(path: Path, config: str | None, report: Report) -> Opened:
     """Reads a folder as the Hub would: parquet files, and a README.md that may name configs and splits."""
-    loaded = _attempt(f"folder {path}", lambda: load_dataset(os.path.abspath(path), config))
+    loaded = attempt(f"folder {path}", lambda: load_dataset(os.path.abspath(path), config))
     _tell_image_folder(loaded, report)
     return _in_hand("dataset folder", loaded, _license(_readme(path).get("license")))
 
@@ -308,7 +379,19 @@ def _tell_image_folder(loaded: DatasetDict, report: Report) -> None:
 
 
 def _hub(source: str, config: str | None, revision: str | None, report: Report) -> Opened:
-    """Loads a dataset from the Hub, or from the cache when offline mode is on; never runs code of a repository."""
+    loaded, license_, commit = _from_hub(source, config, revision, report, load_dataset)
+    _tell_image_folder(loaded, report)
+    cached = _commit(loaded)
+    if revision and re.fullmatch(r"[0-9a-f]{40}", revision) and cached not in (None, revision):
+        raise _not_loaded(source, f"offline, commit {cached} in the cache, not {revision}", _OFFLINE)
+    return _in_hand("hub", loaded, license_)._replace(revision=cached or commit)
+
+
+def _from_hub(
+    source: str, config: str | None, revision: str | None, report: Report, load: Callable[..., Any]
+) -> tuple[Any, str, str | None]:
+    """What `load` of datasets makes of a dataset on the Hub, or of its copy in the cache when offline mode is on; its
+    licence; its commit. Never runs code of a repository."""
     if not _HUB_ID.fullmatch(source) or Path(source).suffix.lower() in _FILES:
         raise _nothing_there(source)
     license_, commit = "", revision
@@ -326,7 +409,7 @@ def _hub(source: str, config: str | None, revision: str | None, report: Report) 
     except Exception as error:  # the exceptions of the network belong to whichever client huggingface_hub uses
         raise _not_loaded(source, f"the Hub cannot be asked: {_said(error)}", _NO_NETWORK) from error
     try:
-        loaded = load_dataset(source, config, revision=commit)
+        return load(source, config, revision=commit), license_, commit
     except DatasetNotFoundError as error:
         if "gated" in str(error):
             raise _gated(source) from error
@@ -335,11 +418,6 @@ def _hub(source: str, config: str | None, revision: str | None, report: Report) 
         raise _not_loaded(source, f"no network, and no copy in the cache ({_said(error)})", _OFFLINE) from error
     except _FAULTS as error:
         raise _not_loaded(source, _said(error), "see https://huggingface.co/datasets/" + source) from error
-    _tell_image_folder(loaded, report)
-    cached = _commit(loaded)
-    if revision and re.fullmatch(r"[0-9a-f]{40}", revision) and cached not in (None, revision):
-        raise _not_loaded(source, f"offline, commit {cached} in the cache, not {revision}", _OFFLINE)
-    return _in_hand("hub", loaded, license_)._replace(revision=cached or commit)
 
 
 _PRIVATE = "check the id; for a private or gated dataset type `hf auth login` first"
@@ -402,7 +480,7 @@ def _license(said: Any) -> str:
     return "" if said.lower() in ("unknown", "none") else said
 
 
-def _attempt(what: str, load: Callable[[], Any]) -> Any:
+def attempt(what: str, load: Callable[[], Any]) -> Any:
     try:
         return load()
     except _FAULTS as error:

@@ -233,7 +233,8 @@ def _checkpoint(wanted: str, folder: str | None) -> Path:
                 found=f"{there[-1].name} without {', '.join(_missing(there[-1]))}" if there else "none",
                 fix="start anew: without --resume_from_checkpoint, and with another --output_dir",
             )  # fmt: skip
-        for path in there[there.index(complete[-1]) + 1 :]:
+        passed_over = there[there.index(complete[-1]) + 1 :] if os.environ.get("RANK", "0") == "0" else []
+        for path in passed_over:
             print(f"passed over {path}: it has no {', '.join(_missing(path))}")
         return complete[-1]
     if _missing(Path(wanted)):
@@ -268,6 +269,12 @@ def _refuse_other_settings(stored: Path, settings: dict[str, Any]) -> None:
 def _folder(recipe: str, given: str | None, checkpoint: Path | None) -> str:
     """Makes the run's folder, in the first process; every other one is told which it is."""
     state = PartialState()
+    started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
+    if started > state.num_processes:  # without a GPU accelerate lets each be a run of its own
+        raise InputError(
+            f"{started} processes", expected="a GPU for each of them", found="none that torch can use",
+            fix="--use_cpu True, or start one process",
+        )  # fmt: skip
     folder = given
     if state.is_main_process:
         try:

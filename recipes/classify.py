@@ -20,10 +20,9 @@ from typing import Any
 
 from transformers import set_seed
 
-from hf_fashion import backbones, cards, checks, data, images, record, settings, training
+from hf_fashion import backbones, cards, checks, data, images, record, settings, streaming, training
 from hf_fashion.errors import script
 from hf_fashion.tasks import attributes, classify
-
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
 
@@ -40,19 +39,27 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
     args, method, training_args, changed = parse_args(argv)
 
     # The photos: read, and cut into splits where these are missing.
-    dataset, report = data.load(
-        args.dataset,
-        classify.COLUMNS,
-        config=args.dataset_config,
-        revision=args.dataset_revision,
-        names={"image": args.image_column, "label": args.label_column},
-        label_columns=args.label_columns,
-        label_separator=args.label_separator,
-        split_by=args.split_by,
-        validation_share=args.validation_share,
-        test_share=args.test_share,
-        seed=training_args.seed if args.split_seed is None else args.split_seed,
-    )
+    if args.streaming:
+        dataset, report, stream = streaming.load(
+            args.dataset, config=args.dataset_config, revision=args.dataset_revision,
+            names={"image": args.image_column, "label": args.label_column}, label_columns=args.label_columns,
+            shuffle_buffer=args.shuffle_buffer, on_bad_image=args.on_bad_image, folder=training_args.output_dir,
+        )  # fmt: skip
+        streaming.refuse(training_args, method.sampler, report)
+    else:
+        dataset, report = data.load(
+            args.dataset,
+            classify.COLUMNS,
+            config=args.dataset_config,
+            revision=args.dataset_revision,
+            names={"image": args.image_column, "label": args.label_column},
+            label_columns=args.label_columns,
+            label_separator=args.label_separator,
+            split_by=args.split_by,
+            validation_share=args.validation_share,
+            test_share=args.test_share,
+            seed=training_args.seed if args.split_seed is None else args.split_seed,
+        )
     task = classify if args.label_columns is None and not data.has_lists(dataset) else attributes
     classes = task.classes(dataset)
     settings.choose_metric(training_args, task.METRICS, argv)
@@ -73,8 +80,13 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
-    print(report)
+    if args.streaming:
+        streaming.settle(stream, report)
+    if training_args.process_index == 0:
+        print(report)
     dataset = checks.drop(dataset, report)
+    if args.streaming:
+        dataset["train"] = stream
 
     train = task.prepare(
         dataset["train"], processor, train=True, seed=training_args.seed, keyed=method.mixes,
@@ -111,6 +123,8 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
+        if args.streaming:
+            run.note(dataset=streaming.settle(stream, report).to_dict())
         if not measure:  # a run of sweep.py: its test photos are left alone
             run.note(
                 metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=trainer.evaluate(),

@@ -74,7 +74,8 @@ def main(argv: list[str] | None = None) -> record.Run:
     for model in models:
         refuse_seen(report, model)
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
-    print(report)
+    if training_args.process_index == 0:
+        print(report)
     dataset = checks.drop(dataset, report)
     entrants = [Entrant(task, model, *net, dataset, training_args) for model, net in zip(models, nets, strict=True)]
     described = [backbones.describe(model, args.model_revision) for model in models]

@@ -71,6 +71,16 @@ class Arguments(PhotoArguments):
     split_seed: int | None = field(
         default=None, metadata={"help": "Decides which photos are cut off for these two. Default: --seed."}
     )
+    streaming: bool = field(
+        default=False,
+        metadata={
+            "help": "Read training photos while learning, for datasets too large for the disk: a Hub id or a folder "
+            "with train, validation and test in parquet files. They are not checked beforehand."
+        },
+    )
+    shuffle_buffer: int = field(
+        default=1000, metadata={"help": "Streamed photos, still encoded, that each loading process draws from."}
+    )
     model: str = field(
         default="efficientnet-lite0",
         metadata={
@@ -105,6 +115,15 @@ class Arguments(PhotoArguments):
         for name in ("validation_share", "test_share"):
             in_range(name, getattr(self, name), 0.0, 0.9)
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
+        in_range("shuffle_buffer", self.shuffle_buffer, 1, 1e6)
+        for name, given in (("split_by", self.split_by), ("label_separator", self.label_separator)):
+            if self.streaming and given is not None:
+                raise InputError(
+                    f"--{name} with --streaming", expected="splits and lists of labels that the files have already",
+                    found=f"--{name} {given}", fix="leave one of the two out",
+                )  # fmt: skip
+        if self.split_seed is not None:
+            in_range("split_seed", self.split_seed, 0, 2**32 - 1)
         cards.refuse_prose(self.card_prose)
         cards.refuse_license(self.license)
         if self.from_scratch and self.freeze != "none":

@@ -6,10 +6,13 @@ from typing import Any, cast
 
 import torch
 from accelerate import PartialState
+from accelerate.data_loader import prepare_data_loader
+from accelerate.utils import recursively_apply
 from transformers import PreTrainedModel, Trainer, TrainerCallback
-from transformers.trainer_utils import PredictionOutput
+from transformers.trainer_utils import PredictionOutput, has_length
 
 from hf_fashion.errors import InputError, library_errors
+from hf_fashion.streaming import StreamedExamples
 from hf_fashion.training.averaging import MovingAverage
 
 
@@ -32,21 +35,40 @@ class PassEpochOn(TrainerCallback):
     """Tells the training dataset which epoch begins.
 
     Accelerate 1.15 does it itself, but not with several processes, nor in an epoch that is resumed in its middle: the
-    dataset would stay in epoch 0.
+    dataset would stay in epoch 0. A streamed one is told which batches the Trainer is going to throw away, too.
     """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._resumes = not args.ignore_data_skip
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, train_dataloader: Any = None, **kwargs: Any) -> None:
         dataset: Any = getattr(train_dataloader, "dataset", None)
+        epoch = int((state.epoch or 0) + 1e-6)
         if hasattr(dataset, "set_epoch"):
-            dataset.set_epoch(int((state.epoch or 0) + 1e-6))
+            dataset.set_epoch(epoch)
+        if isinstance(dataset, StreamedExamples):
+            steps = -(-len(train_dataloader) // args.gradient_accumulation_steps)
+            done = state.global_step % steps * args.gradient_accumulation_steps
+            dataset.skip(epoch, done if self._resumes else 0)
+        self._resumes = False
+
+
+# In a batch of a process that no row is left for at the end of an epoch: its loss counts nothing.
+_IDLE = "idle"
 
 
 class FashionTrainer(Trainer):
-    """`transformers.Trainer` that restores every tensor, and stops at a loss that is not finite.
+    """`transformers.Trainer` that restores every tensor, stops at a loss that is not finite, and counts rows once.
 
     Checkpoints of ViT, Swin, DeiT, BEiT, DINOv2 and others keep older tensor names; the Trainer (transformers 5.23)
     loads them with `strict=False` and without renaming, so that a resumed or "best" model is part checkpoint, part
     last step (transformers issues 43701, 48805). `from_pretrained` renames; so the two loading methods go through it.
+
+    Several processes take equally many rows at a time, so accelerate 1.15 fills the last batches up with rows from the
+    beginning. `Trainer.predict` cuts these off its predictions, but they count twice in the loss of training and of
+    evaluation. Here they do not, so that n processes with batches of b rows learn what one with n * b does (without
+    dropout, whose draws differ, and batch norm, whose statistics are those of a process's own rows; in training, for
+    losses that are divided by the rows of the whole step, as those of the tasks are).
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -56,6 +78,64 @@ class FashionTrainer(Trainer):
         torch.nn.Module.to(cast(torch.nn.Module, self.model), memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
         self.add_callback(PassEpochOn())
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        """`Trainer.get_train_dataloader`, but a streamed dataset reads what is this process's and no more.
+
+        Left to accelerate, one process would decode for all (`dispatch_batches`), or each would decode everything.
+        """
+        dataset, args = self.train_dataset, self.args
+        if not isinstance(dataset, StreamedExamples):
+            return super().get_train_dataloader()
+        dataset.share(args.train_batch_size, args.process_index, args.world_size)
+        loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
+            dataset, batch_size=args.train_batch_size, collate_fn=self.data_collator,
+            num_workers=args.dataloader_num_workers, pin_memory=args.dataloader_pin_memory,
+            persistent_workers=args.dataloader_persistent_workers, prefetch_factor=args.dataloader_prefetch_factor,
+            multiprocessing_context=args.dataloader_multiprocessing_context,
+        )  # fmt: skip
+        device = self.accelerator.device
+        return prepare_data_loader(loader, device, num_processes=1, process_index=0, dispatch_batches=False)
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """The batches of a step and the count of their labels, without the rows that accelerate filled up with."""
+        batches, count = super().get_batch_samples(epoch_iterator, num_batches, device)
+        processes, fills = self.args.world_size, cast(Any, self.args.accelerator_config).even_batches
+        fills = fills and not isinstance(self.train_dataset, StreamedExamples)  # it deals its rows out itself
+        if not (batches and processes > 1 and fills and has_length(self.train_dataset)):
+            return batches, count
+        last, size = batches[-1], len(batches[-1]["labels"])
+        left = len(cast(Any, self.train_dataset)) % (processes * size)
+        if left and self.accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last:
+            own = _share(left, size, self.args.process_index)
+            # No process may miss a step, or the others would wait for it for ever.
+            batches[-1] = {name: value[: max(own, 1)] for name, value in last.items()} | ({} if own else {_IDLE: True})
+            if count is not None:
+                count = count - (processes * size - left) * last["labels"][0].numel()
+        return batches, count
+
+    def compute_loss(
+        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        idle = inputs.pop(_IDLE, False)
+        if not torch.is_grad_enabled():
+            num_items_in_batch = None  # the mean over the rows given: the loop of the evaluation weighs it by them
+        loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        return loss * 0.0 if idle else loss
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
+        """`Trainer.prediction_step` on the rows that are no filling; predictions are filled up again afterwards."""
+        gradient_state, size = self.accelerator.gradient_state, len(inputs["pixel_values"])
+        left = gradient_state.remainder if gradient_state.end_of_dataloader and self.args.world_size > 1 else 0
+        if left <= 0:
+            return super().prediction_step(model, inputs, *args, **kwargs)
+        own = max(_share(left, size, self.args.process_index), 1)
+        done = super().prediction_step(model, {name: value[:own] for name, value in inputs.items()}, *args, **kwargs)
+
+        def fill(rows: torch.Tensor) -> torch.Tensor:
+            return torch.cat([rows, rows[-1:].expand(size - own, *rows.shape[1:])])
+
+        return done[0], *recursively_apply(fill, done[1:])
 
     def predict(self, *args: Any, **kwargs: Any) -> PredictionOutput:
         """`Trainer.predict` in full precision also after `--bf16`: the net is measured as it is saved and served."""
@@ -78,6 +158,11 @@ class FashionTrainer(Trainer):
             restore(self.model, best)
         else:
             super()._load_best_model()
+
+
+def _share(left: int, size: int, process: int) -> int:
+    """How many of the `left` rows are those of a process, where each one takes `size` in turn."""
+    return min(max(left - process * size, 0), size)
 
 
 def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:

@@ -1,0 +1,48 @@
+"""Which precision a net trains in on a device: bfloat16 where it was measured to help and to hold the loss."""
+
+import dataclasses
+from typing import TypeVar
+
+import torch
+from transformers import PreTrainedModel, TrainingArguments
+
+Arguments = TypeVar("Arguments", bound=TrainingArguments)
+
+# Model types whose training steps gain from bfloat16 on a CPU that has it in its instructions: photos/s over full
+# precision in `benchmarks/precision.py`, one thread of an AMD EPYC with AVX512-BF16.
+GAIN_ON_CPU: dict[str, float] = {}
+WORTH = 1.3  # a smaller gain is not worth another rounding
+
+
+def supports_bf16(device: str) -> bool:
+    """Whether a device computes in bfloat16 by itself; what merely emulates it is slower than full precision.
+
+    Args:
+        device: "cpu" or "cuda".
+    """
+    if device == "cuda":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def with_precision(args: Arguments, model: PreTrainedModel, wanted: str = "auto") -> Arguments:
+    """The arguments of a training, with `bf16` where it helps; as they are when `bf16` or `fp16` was asked for.
+
+    On a GPU with bfloat16 every net takes it (on the word of its maker: not measured here); on a CPU those of
+    `GAIN_ON_CPU`. The net is saved and measured in full precision in any case (`FashionTrainer.predict`).
+
+    Args:
+        args: The arguments.
+        model: The net.
+        wanted: "auto" or "full".
+    """
+    if wanted == "full" or args.bf16 or args.fp16:
+        return args
+    device = args.device.type
+    if not (device in ("cpu", "cuda") and supports_bf16(device)):
+        return args
+    if device == "cpu" and GAIN_ON_CPU.get(model.config.model_type, 1.0) < WORTH:
+        return args
+    # `use_cpu` is what transformers asks of those who want bfloat16 without a GPU.
+    return dataclasses.replace(args, bf16=True, use_cpu=args.use_cpu or device == "cpu")
