@@ -7,12 +7,17 @@ import pytest
 
 from hf_fashion import training
 from hf_fashion.recipes import classify as recipe
-from hf_fashion.recipes import score
+from hf_fashion.recipes import score, sweep
 from hf_fashion.tasks import classify
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("hf_fashion/samples/**/*.md"), *ROOT.glob("model_cards/*.md")]
-RECIPES = {"classify": (recipe, classify.Arguments), "score": (score, score.Arguments)}
+RECIPES = {
+    "classify": (recipe, classify.Arguments),
+    "score": (score, score.Arguments),
+    "sweep": (sweep, classify.Arguments),
+}
+OF_SWEEPS = {"--try", "--search", "--trials", "--seeds", "--resume"}
 
 
 def commands(text):
@@ -48,9 +53,10 @@ def test_settings_in_commands_exist(page):
     for name, tokens in commands(page.read_text(encoding="utf-8")):
         known = {
             f"--{field}"
-            for group in (RECIPES[name][1], training.FashionTrainingArguments)
+            for group in (RECIPES[name][1], training.MethodArguments, training.FashionTrainingArguments)
             for field in group.__dataclass_fields__
         } | {"--config", "--help"}
+        known |= OF_SWEEPS if name == "sweep" else set()
         assert {token for token in tokens if token.startswith("--")} <= known
 
 
@@ -61,18 +67,9 @@ def test_settings_named_in_the_prose_exist():
         for group in (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments)
         for field in group.__dataclass_fields__
     }
-    known |= {
-        "config",
-        "help",
-        "exclude",
-        "prose",
-        "data",
-        "rows",
-        "seeds",
-        "compare",
-        "metric",
-        "to",
-    }  # of other commands than the recipes
+    others = """config help exclude prose data rows seeds compare metric to try search trials resume config_file
+        num_processes num_machines main_process_ip machine_rank nproc_per_node"""
+    known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
 
 

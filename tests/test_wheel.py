@@ -37,6 +37,8 @@ def test_all_that_ships_is_there(site):
         "templates/classify.md",
         "recipes/classify.py",
         "recipes/score.py",
+        "recipes/sweep.py",
+        "recipes/accelerate/gpu-n.yaml",
         "recipes/configs/classify-efficientnet-lite0.yaml",
         "model_cards/classify-efficientnet-lite0.md",
         "metric_modules/fashion_classification/fashion_classification.py",
