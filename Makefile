@@ -26,7 +26,7 @@ classify: install  ## fine-tune a classifier on the sample photos: 3 minutes on 
 	$(BIN)/accelerate launch --quiet recipes/classify.py
 
 test: install  ## the tests, without the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 test-slow: install  ## the slow tests
 	$(BIN)/python -m pytest -m slow

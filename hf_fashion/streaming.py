@@ -202,6 +202,17 @@ class Stream:
         """How many row groups there are."""
         return len(self._groups)
 
+    def settle(self, report: Report) -> "Stream":
+        """Adds to the report the rows that training left out so far, each once, and the size of what is left."""
+        left_out = self.options["left_out"]
+        lines = left_out.read_text(encoding="utf-8").splitlines() if left_out and left_out.is_file() else []
+        rows = {row["where"]: row for row in map(json.loads, lines)}
+        for where in sorted(rows, key=lambda where: (where.rpartition(" ")[0], int(where.rpartition(" ")[2]))):
+            report.leave_out(**rows[where])
+        sizes = {**report.sizes, "train": len(self) - len(rows)}
+        report.sizes = {split: sizes[split] for split in ORDER if split in sizes}
+        return self
+
     def _number(self, column: str, feature: Any, value: Any) -> int:
         if column not in self._numbers:
             self._numbers[column] = {name: number for number, name in enumerate(self.names[column])}
@@ -508,18 +519,6 @@ def refuse(args: TrainingArguments, sampler: str, report: Report) -> None:
                 fix=f"as many as before: --dataloader_num_workers {before['workers']}",
             )  # fmt: skip
     report.source["readers"] = readers
-
-
-def settle(stream: Stream, report: Report) -> Report:
-    """Adds to the report the rows that training left out so far, each once, and the size of what is left."""
-    left_out = stream.options["left_out"]
-    lines = left_out.read_text(encoding="utf-8").splitlines() if left_out and left_out.is_file() else []
-    rows = {row["where"]: row for row in map(json.loads, lines)}
-    for where in sorted(rows, key=lambda where: (where.rpartition(" ")[0], int(where.rpartition(" ")[2]))):
-        report.leave_out(**rows[where])
-    sizes = {**report.sizes, "train": len(stream) - len(rows)}
-    report.sizes = {split: sizes[split] for split in ORDER if split in sizes}
-    return report
 
 
 def _in_words(readers: Mapping[str, int]) -> str:

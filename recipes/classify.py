@@ -34,32 +34,29 @@ def parse_args(argv: list[str]) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def read(args: Any, training_args: Any) -> tuple[Any, ...]:
+    """The photos, cut into splits where these are missing, and what was seen; last the training split as a stream."""
+    names = {"image": args.image_column, "label": args.label_column}
+    if args.streaming:
+        return streaming.load(
+            args.dataset, config=args.dataset_config, revision=args.dataset_revision, names=names,
+            label_columns=args.label_columns, shuffle_buffer=args.shuffle_buffer, on_bad_image=args.on_bad_image,
+            folder=training_args.output_dir,
+        )  # fmt: skip
+    dataset, report = data.load(
+        args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision, names=names,
+        label_columns=args.label_columns, label_separator=args.label_separator, split_by=args.split_by,
+        validation_share=args.validation_share, test_share=args.test_share,
+        seed=training_args.seed if args.split_seed is None else args.split_seed,
+    )  # fmt: skip
+    return dataset, report, None
+
+
 def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
     args, method, training_args, changed = parse_args(argv)
 
-    # The photos: read, and cut into splits where these are missing.
-    if args.streaming:
-        dataset, report, stream = streaming.load(
-            args.dataset, config=args.dataset_config, revision=args.dataset_revision,
-            names={"image": args.image_column, "label": args.label_column}, label_columns=args.label_columns,
-            shuffle_buffer=args.shuffle_buffer, on_bad_image=args.on_bad_image, folder=training_args.output_dir,
-        )  # fmt: skip
-        streaming.refuse(training_args, method.sampler, report)
-    else:
-        dataset, report = data.load(
-            args.dataset,
-            classify.COLUMNS,
-            config=args.dataset_config,
-            revision=args.dataset_revision,
-            names={"image": args.image_column, "label": args.label_column},
-            label_columns=args.label_columns,
-            label_separator=args.label_separator,
-            split_by=args.split_by,
-            validation_share=args.validation_share,
-            test_share=args.test_share,
-            seed=training_args.seed if args.split_seed is None else args.split_seed,
-        )
+    dataset, report, stream = read(args, training_args)
     task = classify if args.label_columns is None and not data.has_lists(dataset) else attributes
     classes = task.classes(dataset)
     settings.choose_metric(training_args, task.METRICS, argv)
@@ -80,20 +77,17 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
-    if args.streaming:
-        streaming.settle(stream, report)
+    dataset = checks.drop(dataset, report)
+    if stream is not None:  # of the photos that are learned from later, only the labels were
+        streaming.refuse(training_args, method.sampler, report)
+        dataset["train"] = stream.settle(report)
     if training_args.process_index == 0:
         print(report)
-    dataset = checks.drop(dataset, report)
-    if args.streaming:
-        dataset["train"] = stream
 
     train = task.prepare(
-        dataset["train"], processor, train=True, seed=training_args.seed, keyed=method.mixes,
-        smallest_crop=args.smallest_crop, flip=args.flip, policy=method.augment,
+        dataset["train"], processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
+        keyed=method.mixes, smallest_crop=args.smallest_crop, flip=args.flip, policy=method.augment,
     )  # fmt: skip
-    if method.power["sampler"]:
-        train = task.balance(train, dataset["train"], method.power["sampler"], training_args.seed)
     if method.lora_rank:
         model = training.add_lora(model, method.lora_rank, method.lora_alpha)
     trainer = training.FashionTrainer(
@@ -123,8 +117,9 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
-        if args.streaming:
-            run.note(dataset=streaming.settle(stream, report).to_dict())
+        if stream is not None:
+            stream.settle(report)
+            run.note(dataset=report.to_dict())
         if not measure:  # a run of sweep.py: its test photos are left alone
             run.note(
                 metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=trainer.evaluate(),

@@ -12,6 +12,8 @@ os.environ |= {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MPLBACKEND": "agg",
+    # Nets of a few thousand weights are slower on several threads, and two workers share two cores.
+    "OMP_NUM_THREADS": "1",
 }
 for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_OFFLINE"):
     os.environ.pop(_name, None)

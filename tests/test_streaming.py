@@ -261,7 +261,7 @@ def test_dropped_pictures_are_noted_once_and_all_keep_step(tmp_path):
             assert sum(map(len, batches)) == 12
     assert len((tmp_path / streaming.LEFT_OUT).read_text().splitlines()) == 3
     (tmp_path / streaming.LEFT_OUT).write_text((tmp_path / streaming.LEFT_OUT).read_text() * 2)  # of other workers
-    streaming.settle(stream, report)
+    stream.settle(report)
     assert [row["where"] for row in report.left_out] == [
         f"data/train-0000{file}-of-00003.parquet row {row}" for file, row in ((0, 0), (1, 2), (1, 3))
     ]

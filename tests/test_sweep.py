@@ -175,6 +175,7 @@ def test_an_interrupted_sweep_goes_on_and_ends_as_the_unbroken_one(place, tmp_pa
     assert len(calls) == 9 and told(folder)["status"] == "finished"
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_proposes_what_an_unbroken_one_does(place, tmp_path, monkeypatch):
     argv = [*tokens(place, "--search", "learning_rate", "1e-4", "1e-2", "log", "--try", "freeze", "none", "backbone",
                     "--search", "image_size", "32", "64", "--trials", "12", "--seeds", "1")]  # fmt: skip

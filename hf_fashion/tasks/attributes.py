@@ -13,7 +13,6 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 from hf_fashion import attributes, backbones, examples, metric_modules, plots
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.attributes import Group
-from hf_fashion.augmentation import Augmented
 from hf_fashion.errors import InputError
 
 METRICS = ("map", "f1_macro")
@@ -36,12 +35,24 @@ def config(groups: Sequence[Group]) -> dict[str, Any]:
 
 
 def prepare(
-    dataset: Dataset, processor: Any, *, train: bool = False, seed: int = 42, keyed: bool = False, **augment: Any
-) -> Dataset | Augmented:
+    dataset: Dataset,
+    processor: Any,
+    *,
+    train: bool = False,
+    seed: int = 42,
+    balance: float = 0.0,
+    keyed: bool = False,
+    **augment: Any,
+) -> Any:
     """Rows (image, a column for each group) -> examples (pixel_values, labels), made when they are asked for.
 
     `labels` are (K,) float32: 1, 0, and NaN where it is not known; see `classify.prepare` for the rest.
+
+    Raises:
+        InputError: `balance`: a photo has labels of several groups, and cannot be shown more often for one alone.
     """
+    if balance:
+        raise _for_one_label("sampler")
     groups = attributes.of_dataset(DatasetDict({"rows": dataset}))
     columns = [group.name for group in groups]
 
@@ -308,11 +319,6 @@ def loss(
         if value:
             raise _for_one_label(name)
     return attributes.loss(groups)
-
-
-def balance(train: Augmented, rows: Dataset, power: float, seed: int) -> Any:
-    """Refuses: a photo has labels of several groups, and cannot be shown more often for one of them alone."""
-    raise _for_one_label("sampler")
 
 
 def _for_one_label(name: str) -> InputError:

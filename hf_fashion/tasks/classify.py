@@ -13,7 +13,6 @@ from transformers import EvalPrediction, PreTrainedModel, Trainer
 
 from hf_fashion import backbones, cards, data, examples, metric_modules, plots, training
 from hf_fashion import metrics as plain_metrics
-from hf_fashion.augmentation import Augmented
 from hf_fashion.errors import InputError, in_range
 
 # What `compute_metrics` gives, and so what may choose a checkpoint.
@@ -149,8 +148,15 @@ def config(labels: Sequence[str]) -> dict[str, Any]:
 
 
 def prepare(
-    dataset: Dataset, processor: Any, *, train: bool = False, seed: int = 42, keyed: bool = False, **augment: Any
-) -> Dataset | Augmented:
+    dataset: Dataset,
+    processor: Any,
+    *,
+    train: bool = False,
+    seed: int = 42,
+    balance: float = 0.0,
+    keyed: bool = False,
+    **augment: Any,
+) -> Any:
     """Rows (image, label) -> examples (pixel_values, labels), made when they are asked for.
 
     Args:
@@ -158,6 +164,7 @@ def prepare(
         processor: The model's image processor.
         train: Random crops and flips instead of the processor's own resize.
         seed: Of the random crops.
+        balance: Show rare classes more often: the power of `training.Balanced`.
         keyed: See `augmentation.Augmented`.
         **augment: `smallest_crop`, `flip`, `policy`: see `augmentation.crop_and_flip`.
     """
@@ -166,7 +173,8 @@ def prepare(
         return row["label"]
 
     if train:
-        return examples.of_training(dataset, processor, ["label"], target, seed=seed, keyed=keyed, **augment)
+        made = examples.of_training(dataset, processor, ["label"], target, seed=seed, keyed=keyed, **augment)
+        return training.Balanced(made, dataset["label"], seed, balance) if balance else made
     return examples.of_evaluation(dataset, processor, ["label"], target)
 
 
@@ -345,11 +353,6 @@ def loss(
     """
     given = training.class_weights(data.class_counts(rows).tolist(), weights) if weights else None
     return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
-
-
-def balance(train: Augmented, rows: Dataset, power: float, seed: int) -> torch.utils.data.Dataset:
-    """The training examples, rare classes more often; see `training.Balanced`."""
-    return training.Balanced(train, rows["label"], seed, power)
 
 
 def facts(
