@@ -18,6 +18,7 @@ from torch import Tensor
 from transformers import PreTrainedConfig
 
 from hf_fashion import data
+from hf_fashion.training.losses import rows_of
 
 HALF = 0.5  # the threshold of a label that validation says nothing about
 
@@ -88,7 +89,7 @@ def describe(groups: Sequence[Group], thresholds: Sequence[float] | np.ndarray |
     if thresholds is not None:
         free = {called[number] for group in groups if group.many for number in range(len(called))[group.span]}
         told["thresholds"] = {
-            name: round(float(value), 6) for name, value in zip(called, thresholds, strict=True) if name in free
+            name: float(f"{value:.6g}") for name, value in zip(called, thresholds, strict=True) if name in free
         }
     return told
 
@@ -130,9 +131,7 @@ def loss(groups: Sequence[Group]) -> Callable[..., Tensor]:
             else:
                 # Of mixed photos the target is soft; of a photo of unknown value all entries are NaN.
                 total = total - (scores.log_softmax(1) * targets).sum()
-        # The Trainer counts the entries of the labels of all batches that make up one step.
-        rows = labels.shape[0] if num_items_in_batch is None else num_items_in_batch / labels.shape[1]
-        return total / rows / len(groups)
+        return total / rows_of(labels, num_items_in_batch) / len(groups)
 
     return compute
 

@@ -111,7 +111,7 @@ def render(
             results=results,
             labels=labels,
             table_labels=[label for label in labels if label in shown],
-            headline=[name for name in record.HEADLINE if name in results],
+            headline=[name for name in record.HEADLINE if results.get(name) is not None],
             license_chain={
                 "photos": dataset.get("license") or UNKNOWN,
                 "base model": "none: random weights" if from_scratch else base.get("license") or UNKNOWN,
@@ -128,6 +128,7 @@ def render(
             md=_markdown,
             shown=lambda value: str(Path(value).name if _is_path(value) else value).replace("`", "'"),
             fmt=_figure,
+            told=_told,
             called=HEADLINES,
             share=lambda key: "–" if results.get(key) is None else f"{results[key]:.2f}",
         )
@@ -147,6 +148,11 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(
             args.folder, expected="the folder of a finished run", found=f"status: {run.info['status']}",
             fix="resume that run, or name another",
+        )  # fmt: skip
+    if "kind" not in run.info and run.info["recipe"] != "compare":
+        raise InputError(
+            args.folder, expected="the folder of a run of this version", found="one of an earlier version",
+            fix="run it again: --config " + shlex.quote(f"{args.folder}/run.json"),
         )  # fmt: skip
     prose = args.prose or run.info["arguments"].get("card_prose")
     if args.to is None:
@@ -209,7 +215,7 @@ def _quiet(library: str) -> Iterator[None]:
 def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[EvalResult]:
     dataset = info["dataset"]
     for name in record.HEADLINE:
-        if name in results:
+        if results.get(name) is not None:
             yield EvalResult(
                 task_type=info["task"],
                 dataset_type=dataset["source"] if dataset.get("kind") == "hub" else _dataset_name(dataset),
@@ -253,6 +259,15 @@ def _prose(path: str | Path | None) -> str | None:
 def _figure(name: str, figures: dict[str, Any]) -> str:
     low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
     return f"{figures[name]:.3f} | {low:.3f} to {high:.3f}" if low is not None else f"{figures[name]:.3f} | "
+
+
+def _told(name: str, figures: dict[str, Any]) -> str:
+    """A figure and its interval, within a sentence."""
+    if figures.get(name) is None:
+        return "not defined: no photo has a label that is known"
+    low, high = figures.get(f"{name}_low"), figures.get(f"{name}_high")
+    interval = f" (95 % interval {low:.3f} to {high:.3f})" if low is not None else ""
+    return f"**{figures[name]:.3f}**{interval}"
 
 
 def _markdown(text: Any) -> str:

@@ -95,7 +95,7 @@ def _check(dataset: DatasetDict, report: Report, on_bad_image: str) -> Report:
         report.leave_out_pictures()
     for column, class_names in names.items():
         counts = {split: data.class_counts(rows, column) for split, rows in kept.items()}
-        if not data.attributes(dataset)[column]:
+        if single:
             _tell_label_column(counts, column, report)
         _tell_spellings(class_names, column, report)
         if on_bad_image == "stop":  # unreadable rows stop the run by themselves; count the dataset as it stands

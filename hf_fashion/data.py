@@ -109,8 +109,10 @@ def load(
         for split, part in parts.items()
     }
     label_names = _label_names(rows, report)
+    for column in (column for column, found in label_names.items() if label_columns is not None and not found):
+        raise InputError(f"column {column}", expected="labels", found="none in any row", fix="leave the column out")
     dataset = DatasetDict({split: _canonical(part, label_names, split_by) for split, part in rows.items()})
-    report.source["fingerprint"] = _fingerprint(dataset)
+    report.source["fingerprint"], report.source["pictures"] = _fingerprint(dataset)
     if not any(len(part) for part in dataset.values()):
         report.raise_on_errors()
         raise InputError(f"dataset {given}", expected="labelled photos", found="no row", fix="check what it holds")
@@ -410,16 +412,20 @@ def _canonical(part: _Rows, label_names: Mapping[str, list[str]], split_by: str 
     )
 
 
-def _fingerprint(dataset: DatasetDict) -> str:
-    """Names the content cheaply: labels, and name or length of each picture; the pixels are not read."""
-    digest = hashlib.sha256()
+def _fingerprint(dataset: DatasetDict) -> tuple[str, str]:
+    """Names the content cheaply: labels, and name or length of each picture; the pixels are not read.
+
+    Returns:
+        Of labels and pictures; of the pictures alone, which are the same whatever labels are read with them.
+    """
+    digest, of_pictures = hashlib.sha256(), hashlib.sha256()
     for split in ORDER:  # their names are not told: a source without splits may be read as train or as test
         rows = dataset.get(split, ())
         if not len(rows):
             continue
         for column, many in attributes(dataset).items():
             digest.update(f"{len(rows)} {labels(dataset, column)}".encode())
-            if column == "label" and not many:
+            if column == "label" and not many and None not in _values(rows, column):
                 digest.update(_values(rows, column, int).astype("<i8").tobytes())
             else:
                 digest.update(f"{column} {_values(rows, column)}".encode())
@@ -429,8 +435,10 @@ def _fingerprint(dataset: DatasetDict) -> str:
         for length, path in zip(lengths.to_pylist(), paths.to_pylist(), strict=True):
             if length < 0:
                 length = os.path.getsize(path) if os.path.isfile(path) else -1
-            digest.update(f"{length} {os.path.basename(path)}\n".encode())
-    return digest.hexdigest()[:16]
+            picture = f"{length} {os.path.basename(path)}\n".encode()
+            digest.update(picture)
+            of_pictures.update(picture)
+    return digest.hexdigest()[:16], of_pictures.hexdigest()[:16]
 
 
 def _cut_missing(
@@ -479,7 +487,7 @@ def _cut_missing(
 def _strata(rows: Dataset) -> np.ndarray:
     """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,)."""
     columns = attributes(DatasetDict({"train": rows}))
-    if list(columns) == ["label"] and not columns["label"]:
+    if list(columns) == ["label"] and not columns["label"] and None not in _values(rows, "label"):
         return _values(rows, "label", int)
     held: list[list[tuple[str, int]]] = [[] for _ in range(len(rows))]
     for column, many in columns.items():

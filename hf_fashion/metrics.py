@@ -141,8 +141,11 @@ def attributes(
         )
     # The first draw is the data themselves: one computation gives the figures and their intervals.
     hits, guessed, held = (draws @ part.astype(float) for part in (said & truth, said, truth))
-    ap = np.stack([_average_precision(scores[known[:, k], k], truth[known[:, k], k], draws[:, known[:, k]])
-                   for k in range(len(labels))], axis=1)  # fmt: skip
+    # Of very many labels and rows fewer draws, at least 100: it is sorted weights that take the time.
+    few = draws[: 1 + max(100, int(4e9 / scores.size))]
+    ap = np.stack(
+        [_average_precision(scores[row, k], truth[row, k], few[:, row]) for k, row in enumerate(known.T)], axis=1
+    )
     precision, recall, f1 = _divide(hits, guessed), _divide(hits, held), _divide(2 * hits, guessed + held)
     occurs = (guessed + held) > 0
     values: dict[str, np.ndarray] = {"map": _mean(ap, np.isfinite(ap))}
@@ -154,6 +157,7 @@ def attributes(
         chosen = list(members)
         values[f"map/{group}"] = _mean(ap[:, chosen], np.isfinite(ap[:, chosen]))
         values[f"f1_macro/{group}"] = _mean(np.nan_to_num(f1[:, chosen]), occurs[:, chosen])
+        rows[f"map/{group}"] = rows[f"f1_macro/{group}"] = int(known[:, chosen].any(axis=1).sum())
         if group in exclusive:
             of_group = known[:, chosen].all(axis=1)
             right = (said[:, chosen] & truth[:, chosen]).any(axis=1)
@@ -208,9 +212,11 @@ def _intervals(
             low, high = map(float, np.nanpercentile(values, [tail, 100 - tail]))
             if name.partition("/")[0] in MEANS:
                 shift = value - float(np.nanmean(values))
-                low, high = max(0.0, low + shift), min(1.0, high + shift)
+                low, high = max(0.0, min(low + shift, value)), min(1.0, max(high + shift, value))
             if value in (0.0, 1.0):
                 low, high = _wilson(value, rows.get(name, results["n"]))
+            elif np.ptp(values[np.isfinite(values)]) < 1e-12:
+                low, high = None, None  # every draw says the same, which is no certainty
         ends |= zip(interval_keys(name), (low, high), strict=True)
     return ends
 

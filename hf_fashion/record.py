@@ -234,7 +234,7 @@ def summary(run: Run) -> str:
     results = run.results
     lines = [f"{'metric':<18} {'value':>7}   {'95 % interval':<16} {'n':>6}   ({results['split']})"]
     for name in HEADLINE:
-        if name in results:
+        if results.get(name) is not None:
             low, high = results.get(f"{name}_low"), results.get(f"{name}_high")
             interval = f"{low:.3f} to {high:.3f}" if low is not None else ""
             lines.append(f"{name:<18} {results[name]:>7.3f}   {interval:<16} {results['n']:>6}")

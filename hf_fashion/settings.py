@@ -58,7 +58,7 @@ def parse_args(
         InputError: An unknown name, a value of the wrong type, a config or a checkpoint that is not there, an
             output folder in use, another setting than the run that is resumed.
     """
-    tokens = list(sys.argv[1:] if argv is None else argv)
+    tokens = [underscored(token) for token in (sys.argv[1:] if argv is None else argv)]
     # Bars over a second of reading or writing drown the training's own.
     transformers_logging.disable_progress_bar()
     datasets.disable_progress_bars()
@@ -120,13 +120,20 @@ def choose_metric(training_args: TrainingArguments, metrics: Sequence[str], argv
     wanted = str(training_args.metric_for_best_model).removeprefix("eval_")
     if wanted in (*metrics, "loss"):
         return
-    if any(token.split("=")[0] == "--metric_for_best_model" for token in argv):
+    if any(underscored(token).split("=")[0] == "--metric_for_best_model" for token in argv):
         raise InputError(
             f"--metric_for_best_model {wanted}",
             expected=f"with labels such as these, one of: {', '.join(metrics)}, loss", found=wanted,
             fix=f"--metric_for_best_model {metrics[0]}",
         )  # fmt: skip
+    print(f"the best checkpoint is chosen by {metrics[0]}, since with labels such as these there is no {wanted}")
     training_args.metric_for_best_model = metrics[0]
+
+
+def underscored(token: str) -> str:
+    """An option as it is called here, also when it was typed with dashes, as HfArgumentParser lets one do."""
+    name, equals, value = token.partition("=")
+    return name[:2] + name[2:].replace("-", "_") + equals + value if name.startswith("--") else token
 
 
 class _Parser(HfArgumentParser):

@@ -76,15 +76,17 @@ class Stream:
         features: Columns of the files.
         image: Column of the pictures.
         told: Canonical column of labels -> the column of the files.
+        strict: Every row has its one label; else they are attributes, and may be unknown.
 
     Raises:
         InputError: A file that cannot be read, or lacks a column.
     """
 
     def __init__(
-        self, files: Sequence[str], root: str, features: Features, image: str, told: Mapping[str, str]
-    ) -> None:
-        self.files, self.image, self.told = list(files), image, dict(told)
+        self, files: Sequence[str], root: str, features: Features, image: str, told: Mapping[str, str],
+        strict: bool = True,
+    ) -> None:  # fmt: skip
+        self.files, self.image, self.told, self.strict = list(files), image, dict(told), strict
         self.root, self._source = root, features
         self._groups: list[_Group] = []
         self.names: dict[str, list[str]] = {}
@@ -123,7 +125,6 @@ class Stream:
         Returns:
             Column -> the labels that occur, as text.
         """
-        strict = "label" in self.told
         for column, name in self.told.items():
             feature, counted = self._source[name], Counter[str]()
             inner = feature.feature if is_list(feature) else feature
@@ -134,7 +135,7 @@ class Stream:
                         text = _text(name, inner, pair["values"])
                         if text is not None:
                             counted[text] += pair["counts"]
-                        elif strict:
+                        elif self.strict:
                             row = start + values.to_pylist().index(pair["values"])
                             report.add(
                                 "error", self.place(number, row), name, expected="a label",
@@ -160,7 +161,7 @@ class Stream:
             if value is None:
                 return None
             return list(dict.fromkeys(self._number(column, feature.feature, part) for part in value))
-        if column != "label" and (value is None or isinstance(value, str) and not value.strip()):
+        if not self.strict and (value is None or isinstance(value, str) and not value.strip()):
             return None
         return self._number(column, feature, value)
 
@@ -438,7 +439,7 @@ def load(
             f"column {image}", expected="pictures inside the parquet files, which can be streamed", found="paths",
             fix="embed them: datasets.table.embed_table_storage before to_parquet, or push_to_hub, which does it",
         )  # fmt: skip
-    stream = Stream(splits["train"], found.root, features, image, told)
+    stream = Stream(splits["train"], found.root, features, image, told, strict=label_columns is None)
     stream.options = {
         "shuffle_buffer": shuffle_buffer, "on_bad_image": on_bad_image,
         "left_out": Path(folder) / LEFT_OUT if folder is not None else None,
@@ -456,7 +457,7 @@ def load(
         for split, rows in measured.items():
             if name not in rows.features:
                 pick_attributes(rows.features, given, [name], split)  # says what is missing
-            said[split][column] = _texts(rows, name, "label" in told)
+            said[split][column] = _texts(rows, name, label_columns is None)
             texts[column][split] = [text for row in said[split][column] for text in _each(row)]
             declared |= {split: names_} if (names_ := _declared(rows.features[name])) else {}
         stream.names[column] = class_names(texts[column], declared, report, column)
@@ -466,7 +467,7 @@ def load(
             rows = _numbered(rows, name, said[split][column], stream.names[column])
         canonical, part = data.load(
             DatasetDict({split: rows}), Features({"image": Image(), "label": Value("string")}),
-            names={"image": image} | ({"label": told["label"]} if "label" in told else {}),
+            names={"image": image} | ({"label": told["label"]} if label_columns is None else {}),
             label_columns=label_columns, lone_split=split,
         )  # fmt: skip
         dataset[split] = canonical[split]

@@ -68,14 +68,11 @@ def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Data
 
 
 def _list(value: Any) -> list[str] | None:
-    """A list of texts; objects and lists of lists are not labels, and are left empty."""
-    if not isinstance(value, list):
-        return None if value is None else []
-    return (
-        []
-        if any(isinstance(part, list | dict) for part in value)
-        else [str(part) for part in value if part is not None]
-    )
+    """A list of texts; a text alone is a list of one; objects and lists of lists are no labels, and so not known."""
+    parts = value if isinstance(value, list) else [value]
+    if value is None or any(isinstance(part, list | dict) for part in parts):
+        return None
+    return [str(part) for part in parts if part is not None]
 
 
 def _plain(value: Any) -> str | None:

@@ -21,17 +21,24 @@ from typing import Any
 from transformers import set_seed
 
 from hf_fashion import backbones, cards, checks, data, images, record, settings, streaming, training
-from hf_fashion.errors import script
+from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import attributes, classify
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
 
 
 def parse_args(argv: list[str]) -> tuple[Any, ...]:
-    return settings.parse_args(
+    args, method, training_args, changed = settings.parse_args(
         "classify", (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments), argv,
         metrics=list(dict.fromkeys((*classify.METRICS, *attributes.METRICS))),
     )  # fmt: skip
+    if method.lora_rank and (args.from_scratch or args.freeze != "none"):
+        raise InputError(
+            "--lora_rank", expected="a checkpoint that LoRA itself freezes",
+            found="--from_scratch True" if args.from_scratch else f"--freeze {args.freeze}",
+            fix="--from_scratch False" if args.from_scratch else "--freeze none",
+        )  # fmt: skip
+    return args, method, training_args, changed
 
 
 def read(args: Any, training_args: Any) -> tuple[Any, ...]:
@@ -103,7 +110,7 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
         ),
         data_collator=training.collator(len(task.names(classes)), method),
         optimizers=(training.rates(model, training_args, method), None),
-        callbacks=training.callbacks(method),
+        callbacks=training.callbacks(method, training_args),
     )  # fmt: skip
     run = record.start(
         training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,

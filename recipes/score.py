@@ -43,6 +43,7 @@ class Arguments(classify.PhotoArguments):
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         models = self.compare or []
         places = [str(Path(model).expanduser().resolve()) if Path(model).exists() else model for model in models]
         twice = sorted({model for model, place in zip(models, places, strict=True) if places.count(place) > 1})
@@ -193,7 +194,7 @@ def refuse_seen(report: data.Report, model: str) -> None:
     # A checkpoint-<step> lies in the folder of its run.
     folder = next((place for place in (Path(model), Path(model).parent) if (place / "run.json").is_file()), None)
     trained_on = record.read(folder).info["dataset"] if folder else {}
-    if trained_on.get("cut") and trained_on["fingerprint"] == report.source["fingerprint"]:
+    if trained_on.get("cut") and trained_on.get("pictures") == report.source["pictures"]:
         raise InputError(
             f"--dataset {report.source['source']}",
             expected=f"photos that the model {model} has not seen",

@@ -134,7 +134,7 @@ def test_a_metric_of_the_other_task_is_refused(place, tmp_path):
     with pytest.raises(InputError, match="one of: accuracy, f1_macro, map, loss"):
         recipe.main(run_of(place, "swin", "--metric_for_best_model", "top", folder=tmp_path / "x"))
     with pytest.raises(InputError, match="one of: map, f1_macro, loss"):
-        recipe.main(run_of(place, "swin", "--metric_for_best_model", "accuracy", folder=tmp_path / "x"))
+        recipe.main(run_of(place, "swin", "--metric-for-best-model", "accuracy", folder=tmp_path / "x"))
 
 
 def test_a_finished_model_is_measured_on_other_photos(place, tmp_path):

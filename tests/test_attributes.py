@@ -165,3 +165,51 @@ def test_a_config_says_its_groups_in_plain_values_and_gives_them_back(tmp_path):
     assert attributes.of_config(ViTConfig()) is None
     foreign = attributes.of_config(ViTConfig(num_labels=2, problem_type="multi_label_classification"))
     assert foreign == [attributes.Group("labels", ("LABEL_0", "LABEL_1"), many=True)]
+
+
+def test_under_data_parallel_the_count_comes_once_a_device():
+    labels = torch.tensor([[0.0, 1, 0, 1, 1], [1, 0, 0, 0, 0]])
+    logits = torch.randn(2, 5)
+    compute = attributes.loss(GROUPS)
+    whole = compute({"logits": logits}, labels, num_items_in_batch=10)
+    assert compute({"logits": logits}, labels, torch.tensor([[5], [5]])) == pytest.approx(float(whole))
+
+
+def test_a_tiny_threshold_stays_one():
+    told = attributes.describe([attributes.Group("tags", ("soft",), many=True)], [2.34567891e-7])
+    assert told["thresholds"] == {"soft": 2.34568e-7}
+
+
+def test_a_column_called_label_may_have_holes_too():
+    rows = pictures(20).add_column("label", ["red", "blue", None, "red"] * 5).add_column("sleeve", ["a", "b"] * 10)
+    dataset, report = load(rows, label_columns=["label", "sleeve"])
+    assert sum(part["label"].count(None) for part in dataset.values()) == 5
+    checks.check(dataset, report).raise_on_errors()
+
+
+def test_an_attribute_without_any_value_is_refused():
+    with pytest.raises(InputError, match="column sleeve"):
+        load(pictures(20).add_column("color", ["red", "blue"] * 10).add_column("sleeve", [""] * 20),
+             label_columns=["color", "sleeve"])  # fmt: skip
+
+
+def test_in_a_column_of_lists_a_text_alone_is_a_list_of_one(tmp_path):
+    lines = [f'{{"file_name": "{n}.png", "tags": {["[1, 2]", "2", "[]", "null", "{}"][n]}}}' for n in range(5)]
+    for number in range(5):
+        (tmp_path / f"{number}.png").write_bytes(png(number))
+    (tmp_path / "x.jsonl").write_text("\n".join(lines) + "\n")
+    dataset, _ = load(tmp_path / "x.jsonl", label_columns=["tags"], lone_split="test")
+    assert dataset["test"]["tags"] == [[0, 1], [1], [], None, None]
+
+
+def test_pictures_have_a_fingerprint_of_their_own():
+    rows = pictures(20).add_column("color", ["red", "blue"] * 10).add_column("sleeve", ["a", "b"] * 10)
+    one, two = (load(rows, label_columns=columns)[1].source for columns in (["color"], ["color", "sleeve"]))
+    assert one["pictures"] == two["pictures"] and one["fingerprint"] != two["fingerprint"]
+
+
+def test_a_rarely_known_attribute_is_no_wrong_column():
+    brands = [f"b{number}" for number in range(16)] + [None] * 24
+    rows = pictures(40).add_column("brand", brands).add_column("color", ["red", "blue"] * 20)
+    dataset, report = load(rows, label_columns=["brand", "color"])
+    assert not checks.check(dataset, report).of("error")

@@ -403,7 +403,7 @@ def test_record_of_a_report_is_plain(tmp_path):
     _, report = load(in_hand(["a", "b", None] * 10))
     told = json.loads(json.dumps(report.to_dict()))
     assert set(told) == {
-        *("source", "kind", "config", "revision", "license", "fingerprint"),
+        *("source", "kind", "config", "revision", "license", "fingerprint", "pictures"),
         *("sizes", "cut", "left_out", "notes"),
     }
     assert any("cut from train's 20 rows" in note for note in told["notes"]) and told["sizes"] == report.sizes

@@ -100,9 +100,15 @@ def test_a_resumed_run_with_all_of_it_ends_as_an_unbroken_one(place, tmp_path):
         (["--sampler", "fair"], "sampler"),
         (["--lora_rank", "4", "--layer_decay", "0.5"], "one of the two"),
         (["--moving_average", "1"], "moving_average"),
+        (["--lora_rank", "4", "--freeze", "stages:1"], "lora_rank"),
+        (["--lora_rank", "4", "--from_scratch", "True"], "lora_rank"),
+        (["--early_stopping_patience", "1", "--eval_strategy", "no", "--load_best_model_at_end", "False"], "patience"),
+        (["--label_separator", "|"], "label_separator"),
+        (["--label_column", "label", "--label_columns", "label"], "one of the two"),
+        (["--shuffle_buffer", "5"], "shuffle_buffer"),
     ],
 )
 def test_wrong_values_end_before_anything(place, tmp_path, tokens, words):
     with pytest.raises(InputError, match=words):
-        recipe.main([*run_of(place, "x", *tokens)])
-    assert not (place / "x").exists()
+        recipe.main([*run_of(place, "x", *tokens), "--output_dir", str(tmp_path / "x")])
+    assert not [*tmp_path.rglob("*.*")]

@@ -212,3 +212,18 @@ def test_labels_that_nothing_is_known_of_are_none_and_leave_the_means():
     assert figures["f1_macro/tags"] == 0.0
     with pytest.raises(ValueError, match=r"\(n, 4\)"):
         metrics.attributes(scores[:, :3], truth, said, ATTRIBUTES, GROUPS)
+
+
+def test_a_figure_of_a_group_at_its_limit_has_the_interval_of_its_own_rows():
+    truth = np.full((1000, 2), np.nan)
+    truth[:6] = np.eye(2)[[0, 1] * 3]
+    scores = np.nan_to_num(truth, nan=0.5)
+    figures = metrics.attributes(scores, truth, scores > 0.6, ["a", "b"], {"g": [0, 1]}, ["g"], n_resamples=50)
+    assert figures["map/g"] == 1 and figures["map_low/g"] == pytest.approx(figures["accuracy_low/g"])
+
+
+def test_what_every_draw_says_has_no_interval():
+    """A net that says one class only: its macro recall is a third in each draw, which is no certainty."""
+    figures = metrics.classification(np.tile([1.0, 0, 0], (60, 1)), np.arange(60) % 3, ["a", "b", "c"])
+    assert figures["recall_macro"] == pytest.approx(1 / 3)
+    assert figures["recall_macro_low"] is None and figures["recall_macro_high"] is None

@@ -10,7 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import attributes, backbones, examples, metric_modules, plots
+from hf_fashion import attributes, backbones, data, examples, metric_modules, plots
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.attributes import Group
 from hf_fashion.errors import InputError
@@ -20,8 +20,19 @@ SHOWN = 18  # photos on the sheet of mistakes
 
 
 def classes(dataset: DatasetDict) -> list[Group]:
-    """The groups of labels of a dataset."""
-    return attributes.of_dataset(dataset)
+    """The groups of labels of a dataset.
+
+    Raises:
+        InputError: Nothing is known of the validation photos, by which checkpoint and thresholds are chosen.
+    """
+    groups = attributes.of_dataset(dataset)
+    rows = dataset.get("validation")
+    if rows is not None and not any(data.class_counts(rows, group.name).any() for group in groups):
+        raise InputError(
+            "split validation", expected="photos with labels in " + ", ".join(group.name for group in groups),
+            found="none", fix="move some photos with labels to validation",
+        )  # fmt: skip
+    return groups
 
 
 def names(groups: Sequence[Group]) -> list[str]:
@@ -134,6 +145,12 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
     """
     groups = attributes.of_config(model.config) or []
     theirs = {group.name: group for group in attributes.of_dataset(dataset)}
+    strange = sorted(theirs.keys() - {group.name for group in groups})
+    if strange:
+        raise InputError(
+            "columns of attributes", expected="those that the model knows: " + ", ".join(g.name for g in groups),
+            found=", ".join(strange), fix="--label_columns with some of these; rename the columns of the photos",
+        )  # fmt: skip
     for group in groups:
         other = theirs.get(group.name)
         if other is None:
@@ -296,7 +313,7 @@ def facts(
         f"{split} split, one view a photo, each label on the photos of which its attribute is known. Of an attribute "
         "with one label a photo the highest softmax score is the prediction; of others, all labels whose sigmoid "
         "score reaches their threshold.",
-        "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
+        "weakest": min(present, key=lambda label: figured[f"f1/{label}"], default=""),
     }
 
 
@@ -322,9 +339,8 @@ def loss(
 
 
 def _for_one_label(name: str) -> InputError:
-    return InputError(
-        f"--{name}", expected="a run with one label a photo", found="attributes", fix=f"leave --{name} out"
-    )
+    off = {"label_smoothing_factor": "0", "focal_gamma": "0", "class_weights": "none", "sampler": "shuffle"}[name]
+    return InputError(f"--{name}", expected="a run with one label a photo", found="attributes", fix=f"--{name} {off}")
 
 
 def _naming(groups: Sequence[Group]) -> dict[str, Any]:

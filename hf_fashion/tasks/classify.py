@@ -53,6 +53,14 @@ class PhotoArguments:
         default="stop", metadata={"help": "What to do with photos that cannot be read; run.json names those dropped."}
     )
 
+    def __post_init__(self) -> None:
+        if self.label_column and self.label_columns:
+            raise InputError(
+                "--label_column with --label_columns", expected="one of the two",
+                found=f"{self.label_column}, and {', '.join(self.label_columns)}",
+                fix="--label_columns alone, for attributes",
+            )  # fmt: skip
+
 
 @dataclass
 class Arguments(PhotoArguments):
@@ -111,11 +119,26 @@ class Arguments(PhotoArguments):
     license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for the card."})
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_separator and not (self.label_columns or self.streaming):
+            raise InputError(
+                "--label_separator", expected="--label_columns, whose cells it parts", found="none",
+                fix="--label_columns NAME, or leave it out",
+            )  # fmt: skip
         for name in ("validation_share", "test_share"):
             in_range(name, getattr(self, name), 0.0, 0.9)
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
         in_range("shuffle_buffer", self.shuffle_buffer, 1, 1e6)
-        for name, given in (("split_by", self.split_by), ("label_separator", self.label_separator)):
+        if not self.streaming and self.shuffle_buffer != 1000:
+            raise InputError(
+                "--shuffle_buffer", expected="--streaming True", found="a dataset on the disk", fix="leave it out"
+            )
+        for name, given in (
+            ("split_by", self.split_by),
+            ("label_separator", self.label_separator),
+            ("validation_share", self.validation_share if self.validation_share != 0.15 else None),
+            ("test_share", self.test_share if self.test_share != 0.15 else None),
+        ):
             if self.streaming and given is not None:
                 raise InputError(
                     f"--{name} with --streaming", expected="splits and lists of labels that the files have already",

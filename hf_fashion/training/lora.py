@@ -23,7 +23,7 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0
     learn in full. At the start the logits are those of the net as it came.
 
     The frozen net stays in eval mode while it trains, as `backbones.freeze` has it: no dropout, no drop-path, no new
-    batch statistics. A freeze plan from before is thereby kept and more.
+    batch statistics.
 
     Give the result to `FashionTrainer`; a checkpoint holds the small matrices and the head. `merge` makes a plain net.
 

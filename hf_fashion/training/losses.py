@@ -36,6 +36,21 @@ def class_weights(counts: Sequence[int], power: float = 1.0) -> torch.Tensor:
     return (weights * rows.sum() / (weights * rows).sum()).float()
 
 
+def rows_of(labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None) -> Any:
+    """By how many rows the sum of a batch's losses is divided: those of the whole step.
+
+    Args:
+        labels: (rows,) or (rows, entries).
+        num_items_in_batch: The Trainer's count of the entries of the labels of all batches of the step. Under
+            DataParallel it gives the count once a device and takes the loss for that of one device, though outputs
+            come in gathered. None: the batch alone.
+    """
+    if num_items_in_batch is None:
+        return len(labels)
+    count = torch.as_tensor(num_items_in_batch, device=labels.device).flatten()
+    return count[0] * len(count) / (labels.numel() / len(labels))
+
+
 def classification_loss(
     *, weights: torch.Tensor | None = None, smoothing: float = 0.0, focal_gamma: float = 0.0
 ) -> Callable[..., torch.Tensor]:
@@ -73,12 +88,7 @@ def classification_loss(
         outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
     ) -> torch.Tensor:
         logits = (outputs["logits"] if isinstance(outputs, dict) else outputs[0]).float()
-        rows: Any = len(labels)
-        if num_items_in_batch is not None:
-            # The Trainer counts elements, of which soft labels have `classes` to a row. Under DataParallel it gives
-            # the count once a device and takes the loss for that of one device, though outputs come in gathered.
-            count = torch.as_tensor(num_items_in_batch, device=logits.device).flatten()
-            rows = count[0] * len(count) / (labels.numel() / len(labels))
+        rows = rows_of(labels, num_items_in_batch)
         if not torch.is_grad_enabled():
             return functional.cross_entropy(logits, labels, reduction="sum") / rows
         given = None if weights is None else weights.to(logits)

@@ -3,6 +3,7 @@
 import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
+from hf_fashion.errors import InputError
 from hf_fashion.training.arguments import MethodArguments
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.mixing import MixCollator
@@ -21,8 +22,17 @@ def rates(model: PreTrainedModel, args: TrainingArguments, method: MethodArgumen
     return optimizer(model, args, head_learning_rate=method.head_learning_rate, layer_decay=method.layer_decay)
 
 
-def callbacks(method: MethodArguments) -> list[TrainerCallback]:
-    """`callbacks` for the Trainer."""
+def callbacks(method: MethodArguments, args: TrainingArguments) -> list[TrainerCallback]:
+    """`callbacks` for the Trainer.
+
+    Raises:
+        InputError: Early stopping without evaluations.
+    """
+    if method.early_stopping_patience is not None and args.eval_strategy == "no":
+        raise InputError(
+            "--early_stopping_patience", expected="evaluations to judge by", found="--eval_strategy no",
+            fix="--eval_strategy epoch",
+        )  # fmt: skip
     made: list[TrainerCallback] = []
     if method.moving_average is not None:
         made.append(MovingAverage(method.moving_average))
