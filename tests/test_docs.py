@@ -1,6 +1,7 @@
 """What the README and the other pages promise is there: settings, files, code."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -92,3 +93,15 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     scope = {}
     exec(compile(code, "README.md", "exec"), scope)
     assert scope["trainer"].state.global_step == 5 and scope["predictions"].num_rows == 40
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("[a-z]*.py")), ids=lambda path: path.stem)
+def test_the_header_of_a_recipe_asks_for_what_it_needs(path):
+    """PEP 723: what `uv run` installs; an extra that is asked for must be there."""
+    [block] = re.findall(r"^# /// script\n(.*?)^# ///$", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    header = tomllib.loads(re.sub(r"^# ?", "", block, flags=re.MULTILINE))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert header["requires-python"] == project["requires-python"]
+    [needed] = header["dependencies"]
+    name, extra = re.fullmatch(r"(\w+)(?:\[(\w+)\])?", needed).groups()
+    assert name == project["name"] and (extra is None or extra in project["optional-dependencies"])
