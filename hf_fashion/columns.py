@@ -57,7 +57,7 @@ def pick_attributes(
 ) -> tuple[str, list[str]]:
     """Chooses the column of pictures, and checks that the columns of attributes are there; see `pick`."""
     for name in attributes:
-        _refuse_missing(features, name, "attribute", "label_columns", split)
+        _refuse_missing(features, name, "attribute", "label_columns", split, attributes)
     image, _ = pick(features, {**names, "label": attributes[0]}, split)
     taken = sorted({image, "image", "source_row"} & set(attributes))
     if taken or len(set(attributes)) < len(attributes):
@@ -70,9 +70,13 @@ def pick_attributes(
     return image, list(attributes)
 
 
-def _refuse_missing(features: Features, name: str, wanted: str, setting: str, split: str) -> None:
+def _refuse_missing(
+    features: Features, name: str, wanted: str, setting: str, split: str, typed: Sequence[str] = ()
+) -> None:
     if name not in features:
         near = difflib.get_close_matches(name, list(features), 1)
+        if near and typed:  # the others that were typed stay
+            near = [" ".join(near[0] if other == name else other for other in typed)]
         raise InputError(
             f"column {name} for the {wanted} (split {split})",
             expected="a column of the dataset",
@@ -178,6 +182,13 @@ def attribute_texts(
             texts.append(list(dict.fromkeys(text for text in told if text is not None)))
         else:
             texts.extend(label_texts(column, inner, [value], [row], silent))
+    joined = [text for text in texts if isinstance(text, str) and "|" in text]
+    if joined:
+        report.add(
+            "warning", "dataset", column, expected="one label in a cell",
+            found=f"a | in {len(joined)} rows: {joined[0]}",
+            fix="if it parts several labels: --label_separator '|'",
+        )  # fmt: skip
     missing = sum(text is None for text in texts)
     if missing:
         report.add("note", "dataset", column, found=f"{missing} of {len(texts)} rows have no {column}: not known")

@@ -159,7 +159,7 @@ def main(argv: list[str] | None = None) -> None:
             f"hf-fashion compare {' '.join(args.folders[:3])}{' ...' if len(args.folders) > 3 else ''}",
             expected=f"folders of finished runs with the figure {args.metric}",
             found="none\n" + "\n".join(f"    {folder}: {reason}" for folder, reason in left_out),
-            fix="name the folders that recipes printed at their end, or another --metric",
+            fix="name the folders that recipes printed at their end; for runs of attributes --metric map",
         )
     groups = _groups(runs)
     tested = {group[0].name: _tests(group, args.metric) for group in groups}

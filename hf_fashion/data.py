@@ -36,6 +36,7 @@ from hf_fashion.splits import ORDER, coverage, cut, split_name
 __all__ = ["Finding", "Report", "attributes", "labels", "load"]
 
 _BATCH = 256  # rows
+_FEW = 7  # rows, of which a split of 15 % gets one
 
 
 class _Rows(NamedTuple):
@@ -485,7 +486,10 @@ def _cut_missing(
 
 
 def _strata(rows: Dataset) -> np.ndarray:
-    """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,)."""
+    """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,).
+
+    Values of fewer than `_FEW` rows are passed over: each would put a row into every split, and train would be small.
+    """
     columns = attributes(DatasetDict({"train": rows}))
     if list(columns) == ["label"] and not columns["label"] and None not in _values(rows, "label"):
         return _values(rows, "label", int)
@@ -494,6 +498,7 @@ def _strata(rows: Dataset) -> np.ndarray:
         for row, value in zip(held, _values(rows, column), strict=True):
             row.extend((column, number) for number in (value or () if many else [value]) if number is not None)
     counts = Counter(value for row in held for value in row)
+    held = [[value for value in row if counts[value] >= _FEW] for row in held]
     number = {value: position for position, value in enumerate(counts, start=1)}
     return np.asarray([number[min(row, key=lambda value: (counts[value], value))] if row else 0 for row in held])
 

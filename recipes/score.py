@@ -199,7 +199,8 @@ def refuse_seen(report: data.Report, model: str) -> None:
             f"--dataset {report.source['source']}",
             expected=f"photos that the model {model} has not seen",
             found="the source that it was trained on, whose test split was cut by that run",
-            fix=f"read {folder}/eval_results.json, which has the figures of that test split, or name other photos",
+            fix=f"read {folder}/eval_results.json, which has the figures of that test split; to lay runs side by side "
+            "type hf-fashion compare RUN RUN; or name other photos",
         )
 
 

@@ -213,3 +213,18 @@ def test_a_rarely_known_attribute_is_no_wrong_column():
     rows = pictures(40).add_column("brand", brands).add_column("color", ["red", "blue"] * 20)
     dataset, report = load(rows, label_columns=["brand", "color"])
     assert not checks.check(dataset, report).of("error")
+
+
+def test_many_rare_values_do_not_shrink_the_training_split():
+    rows = pictures(60).add_column("color", [f"c{number // 3}" for number in range(60)])
+    rows = rows.add_column("sleeve", ["long", "short"] * 30)
+    dataset, _ = load(rows, label_columns=["color", "sleeve"])
+    assert {split: len(part) for split, part in dataset.items()} == {"train": 42, "validation": 9, "test": 9}
+
+
+def test_a_cell_that_looks_like_several_labels_is_told():
+    rows = pictures(20).add_column("uses", ["casual|fall", "fall"] * 10).add_column("color", ["red", "blue"] * 10)
+    _, report = load(rows, label_columns=["uses", "color"])
+    assert "a | in 10 rows: casual|fall" in texts(report, "warning")
+    with pytest.raises(InputError, match="type --label_columns uses color"):
+        load(rows, label_columns=["uses", "colour"])
