@@ -56,7 +56,7 @@ def of_dataset(dataset: DatasetDict) -> list[Group]:
 
 def of_config(config: PreTrainedConfig) -> list[Group] | None:
     """The groups of a finished model; None when it has no attributes."""
-    if getattr(config, "problem_type", None) != "multi_label_classification":
+    if config.problem_type != "multi_label_classification":
         return None
     names = [str(name) for _, name in sorted((config.id2label or {}).items())]
     stored: Mapping[str, Any] | None = getattr(config, "attribute_groups", None)

@@ -160,8 +160,6 @@ def has_lists(dataset: DatasetDict) -> bool:
 
 def class_counts(dataset: Dataset, column: str = "label") -> np.ndarray:
     """Counts the rows of each class (classes,)."""
-    if hasattr(dataset, "class_counts"):  # a stream, which counted as it was opened
-        return dataset.class_counts(column)
     feature = dataset.features[column]
     values = _values(dataset, column)
     if is_list(feature):

@@ -37,7 +37,7 @@ def of_training(
         return {"pixel_values": transform(images.decode(row["image"])), "labels": target(row)}
 
     if isinstance(dataset, Stream):
-        return dataset.examples(example, seed, keyed)
+        return StreamedExamples(dataset, example, seed, keyed=keyed, **dataset.options)
     return Augmented(_encoded(dataset, columns), example, seed, keyed=keyed)
 
 

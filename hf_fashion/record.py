@@ -214,6 +214,11 @@ def write(
     return run
 
 
+def of_split(predictions: Dataset, split: str) -> Dataset:
+    """The rows of predictions.parquet that are of one split."""
+    return predictions.select([row for row, name in enumerate(predictions["split"]) if name == split])
+
+
 def read(folder: str | Path) -> Run:
     """The run that left `folder`.
 

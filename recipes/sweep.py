@@ -17,6 +17,7 @@ import json
 import os
 import sys
 import tempfile
+import traceback
 from dataclasses import fields, replace
 from typing import Any
 
@@ -122,6 +123,8 @@ def run(sweep: sweeps.Sweep, job: sweeps.Job, argv: list[str]) -> None:
         reason = (
             f"{error.what}: {error.found}" if isinstance(error, InputError) else f"{type(error).__name__}: {error}"
         )
+        if not isinstance(error, InputError):  # a fault of the code: where it is would be lost in the table
+            traceback.print_exc()
         print(f"failed: {reason}", file=sys.stderr)
     release_memory()
     sweep.tell(job, value=value, metric=metric, cpu_seconds=sum(os.times()[:4]) - before, reason=reason)

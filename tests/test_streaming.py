@@ -61,7 +61,11 @@ def which(row: dict) -> dict:
 
 
 def examples(photos: Path, seed: int = 1, **options) -> streaming.StreamedExamples:
-    return streaming.load(photos, shuffle_buffer=5, **options)[2].examples(which, seed)
+    return shuffled(streaming.load(photos, shuffle_buffer=5, **options)[2], seed)
+
+
+def shuffled(stream: streaming.Stream, seed: int = 1) -> streaming.StreamedExamples:
+    return streaming.StreamedExamples(stream, which, seed, **stream.options)
 
 
 def shown(stream: streaming.StreamedExamples, epoch=0, batch=3, workers=0, process=0, processes=1) -> list[list[int]]:
@@ -102,7 +106,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(tmp_path):
 
 def test_labels_and_crops_are_those_of_the_row_as_without_streaming(tmp_path):
     folder = source(tmp_path)
-    stream = streaming.load(folder, shuffle_buffer=5)[2].examples(which, 1)
+    stream = examples(folder)
     stream.share(3)
     whole, _ = data.load(folder, classify.COLUMNS)
     kept = Augmented(whole["train"], which, 1)
@@ -131,7 +135,7 @@ def test_counts_and_names_are_those_of_the_whole_dataset(tmp_path):
     whole, _ = data.load(folder, classify.COLUMNS)
     assert len(stream) == 23
     assert stream.features == {name: whole["train"].features[name] for name in ("image", "label")}
-    assert data.class_counts(stream).tolist() == data.class_counts(whole["train"]).tolist()
+    assert stream.class_counts().tolist() == data.class_counts(whole["train"]).tolist()
     for split in ("validation", "test"):
         assert dataset[split]["label"] == whole[split]["label"]
         assert dataset[split]["source_row"] == whole[split]["source_row"]
@@ -160,7 +164,7 @@ def test_labels_are_matched_by_name_as_text_too(tmp_path):
     assert [names[label] for label in dataset["validation"]["label"]] == list("abcabc")
     assert [photo.getpixel((0, 0))[0] for photo in dataset["validation"]["image"]] == list(range(6))
     assert [names[label] for label in dataset["test"]["label"]] == list("abc")
-    got = {example["row"]: names[example["labels"]] for example in stream.examples(which, 1)}
+    got = {example["row"]: names[example["labels"]] for example in shuffled(stream)}
     assert [got[row] for row in range(12)] == list("abcabcabcabc")
 
 
@@ -254,7 +258,7 @@ def test_a_bad_picture_stops_the_run_with_its_place(tmp_path, workers):
 def test_dropped_pictures_are_noted_once_and_all_keep_step(tmp_path):
     folder = source(tmp_path / "photos", broken=(0, 10, 11))
     _, report, stream = streaming.load(folder, shuffle_buffer=5, on_bad_image="drop", folder=tmp_path)
-    made = stream.examples(which, 1)
+    made = shuffled(stream)
     for epoch in (0, 1):
         for process in (0, 1):
             batches = shown(made, epoch=epoch, process=process, processes=2)

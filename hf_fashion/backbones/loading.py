@@ -102,8 +102,7 @@ def _load(
     if head != "needed":  # a checkpoint may bring another kind of labels, and with it another loss
         config.problem_type = "single_label_classification"
         for told in ("attribute_groups", "thresholds"):
-            if hasattr(config, told):
-                delattr(config, told)
+            vars(config).pop(told, None)
     config.architectures = []  # the mapping's first class: DeiT's other one (with a teacher) has no loss
     # What no classifier calls would be saved for nothing, and its missing gradient stops a run on several GPUs.
     if isinstance(config, Dinov2Config):

@@ -10,7 +10,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import attributes, backbones, data, examples, metric_modules, plots
+from hf_fashion import attributes, backbones, data, examples, metric_modules, plots, record
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.attributes import Group
 from hf_fashion.errors import InputError
@@ -197,20 +197,14 @@ def _renumber(value: Any, theirs: Group, group: Group, number: Mapping[str, int]
 
 def evaluate(predictions: Dataset, groups: Sequence[Group], seed: int = 0) -> dict[str, dict[str, Any]]:
     """Split -> the figures of `metrics.attributes`, computed by its `evaluate` module."""
-    import evaluate as hf_evaluate  # takes seconds, and only the end of a run needs it
 
-    module = hf_evaluate.load(metric_modules.path("fashion_attributes"))
-    results = {}
-    for split in dict.fromkeys(predictions["split"]):
-        rows = _of_split(predictions, split)
-        results[split] = module.compute(
-            predictions=rows["scores"],
-            references=rows["references"],
-            said=_said(rows),
-            seed=seed,
+    def inputs(rows: Dataset) -> dict[str, Any]:
+        return {
+            "predictions": rows["scores"], "references": rows["references"], "said": _said(rows), "seed": seed,
             **_naming(groups),
-        )
-    return results
+        }  # fmt: skip
+
+    return metric_modules.by_split("fashion_attributes", predictions, inputs)
 
 
 def figures(
@@ -239,7 +233,7 @@ def figures(
     counts = [figured[f"n/{label}"] for label in present]
     title = f"F1 by label with 95 % intervals, {of_split}{cut}"
     drawn["f1_by_label"] = plots.intervals(present, value, low, high, counts, title)
-    rows = _of_split(predictions, split)
+    rows = record.of_split(predictions, split)
     truth, said, scores = np.asarray(rows["references"], dtype=float), _said(rows), np.asarray(rows["scores"])
     for number, group in enumerate((group for group in groups if not group.many), start=1):
         known = ~np.isnan(truth[:, group.start])
@@ -383,7 +377,3 @@ def _mistakes(
             at = span[number]
             found.append((int(row), f"is {called[at]}", "said not", 1 - float(scores[row, at])))
     return sorted(found, key=lambda mistake: -mistake[3])
-
-
-def _of_split(predictions: Dataset, split: str) -> Dataset:
-    return predictions.select(np.flatnonzero(np.asarray(predictions["split"]) == split))

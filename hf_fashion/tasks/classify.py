@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import backbones, cards, data, examples, metric_modules, plots, training
+from hf_fashion import backbones, cards, data, examples, metric_modules, plots, record, streaming, training
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.errors import InputError, in_range
 
@@ -284,19 +284,14 @@ def evaluate(predictions: Dataset, labels: Sequence[str] | None = None, seed: in
 
     `labels` are in the predictions, too; every task's `evaluate` takes what its `classes` gives.
     """
-    import evaluate as hf_evaluate  # takes seconds, and only the end of a run needs it
 
-    module = hf_evaluate.load(metric_modules.path("fashion_classification"))
-    results = {}
-    for split in dict.fromkeys(predictions["split"]):
-        rows = _of_split(predictions, split)
-        results[split] = module.compute(
-            predictions=rows["scores"],
-            references=rows["label"],
-            labels=labels or rows.features["label"].names,
-            seed=seed,
-        )
-    return results
+    def inputs(rows: Dataset) -> dict[str, Any]:
+        return {
+            "predictions": rows["scores"], "references": rows["label"], "seed": seed,
+            "labels": labels or rows.features["label"].names,
+        }  # fmt: skip
+
+    return metric_modules.by_split("fashion_classification", predictions, inputs)
 
 
 def figures(
@@ -325,7 +320,7 @@ def figures(
     cut = f" (the {len(present)} weakest classes)" if len(present) == plots.MOST_ROWS else ""
     title = f"F1 by class with 95 % intervals, {of_test}{cut}"
     drawn["f1_by_class"] = plots.intervals(present, value, low, high, counts, title)
-    rows = _of_split(predictions, split)
+    rows = record.of_split(predictions, split)
     wrong = [row for row in rows if row["label"] != row["prediction"]]
     surest = sorted(wrong, key=lambda row: -row["score"])[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
@@ -352,13 +347,9 @@ def example_label(row: Mapping[str, Any], labels: Sequence[str]) -> str:
     return labels[row["label"]]
 
 
-def _of_split(predictions: Dataset, split: str) -> Dataset:
-    return predictions.select(np.flatnonzero(np.asarray(predictions["split"]) == split))
-
-
 def loss(
     labels: Sequence[str],
-    rows: Dataset,
+    rows: Dataset | streaming.Stream,
     *,
     weights: float = 0.0,
     focal_gamma: float = 0.0,
@@ -374,7 +365,11 @@ def loss(
         focal_gamma: See `training.classification_loss`.
         smoothing: The Trainer's own label smoothing, which it leaves to this loss.
     """
-    given = training.class_weights(data.class_counts(rows).tolist(), weights) if weights else None
+    given = None
+    if weights:
+        streamed = isinstance(rows, streaming.Stream)  # which counted as it was opened
+        counts = rows.class_counts() if streamed else data.class_counts(rows)
+        given = training.class_weights(counts.tolist(), weights)
     return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
 
 
