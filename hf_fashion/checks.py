@@ -52,7 +52,8 @@ def check(dataset: DatasetDict, report: Report, *, on_bad_image: str = "stop") -
     classes with few rows, class names that are spelt in several ways.
 
     Args:
-        dataset: As `data.load` gives it.
+        dataset: As `data.load` gives it, or `streaming.load`: of a stream the labels are counted, and its pictures are
+            looked at while they are learned from; see `after_training`.
         report: Is added to.
         on_bad_image: "stop" makes unreadable pictures errors; "drop" makes them warnings and records them in
             `report.left_out`, and `drop` takes them out of the dataset.
@@ -78,10 +79,11 @@ def _check(dataset: DatasetDict, report: Report, on_bad_image: str) -> Report:
     names = {column: data.labels(dataset, column) for column in data.attributes(dataset)}
     single = list(data.attributes(dataset).items()) == [("label", False)]
     first: dict[bytes, _Place] = {}
-    total = sum(len(rows) for rows in dataset.values())
-    readable: dict[str, list[int]] = {split: [] for split in dataset}
+    here = {split: rows for split, rows in dataset.items() if isinstance(rows, Dataset)}  # the others are streams
+    total = sum(len(rows) for rows in here.values())
+    readable: dict[str, list[int]] = {split: [] for split in here}
     with tqdm(total=total, desc="checking pictures", unit="picture", disable=total < _BAR_FROM) as bar:
-        for split, rows in dataset.items():
+        for split, rows in here.items():
             for number, (place, look) in enumerate(_looks(split, rows, list(names))):
                 bar.update()
                 if look.reason:
@@ -90,22 +92,22 @@ def _check(dataset: DatasetDict, report: Report, on_bad_image: str) -> Report:
                     readable[split].append(number)
                     _tell_shape(place, look, report)
                     _tell_equal(place, first.setdefault(look.digest, place), names, report)
-    kept = {split: rows.select(readable[split]) for split, rows in dataset.items()}
+    kept = {**dataset, **{split: rows.select(readable[split]) for split, rows in here.items()}}
     if on_bad_image == "drop":
         report.leave_out_pictures()
     for column, class_names in names.items():
-        counts = {split: data.class_counts(rows, column) for split, rows in kept.items()}
+        counts = {split: _counts(rows, column) for split, rows in kept.items()}
         if single:
             _tell_label_column(counts, column, report)
         _tell_spellings(class_names, column, report)
         if on_bad_image == "stop":  # unreadable rows stop the run by themselves; count the dataset as it stands
-            counts = {split: data.class_counts(rows, column) for split, rows in dataset.items()}
+            counts = {split: _counts(rows, column) for split, rows in dataset.items()}
         coverage(counts, class_names, report, column, strict=single)
     report.sizes = {split: len(rows) for split, rows in (kept if on_bad_image == "drop" else dataset).items()}
     for split, size in report.sizes.items():
         if size == 0 and len(dataset[split]):
             report.add("error", f"split {split}", "", expected="photos", found="none that can be read", fix="add some")
-    return report
+    return after_training(dataset, report)  # of a run that is resumed, the training up to there
 
 
 _DROP = "mend or remove the file, or type --on_bad_image drop"
@@ -114,12 +116,30 @@ _DROP = "mend or remove the file, or type --on_bad_image drop"
 def drop(dataset: DatasetDict, report: Report) -> DatasetDict:
     """Takes the rows out that `check(..., on_bad_image="drop")` recorded in `report.left_out`."""
     left_out = {row["where"] for row in report.left_out}
-    kept = {}
+    kept = dict(dataset)
     for split, rows in dataset.items():
+        if not isinstance(rows, Dataset):
+            continue  # a stream passes them over itself
         places = [str(_Place(split, row)) for row in _row_names(split, rows)]
         numbers = [number for number, place in enumerate(places) if place not in left_out]
         kept[split] = rows if len(numbers) == len(rows) else rows.select(numbers)
     return DatasetDict(kept)
+
+
+def after_training(dataset: DatasetDict, report: Report) -> Report:
+    """Records in the report the pictures that only a training from a stream met, and could not read.
+
+    A dataset without a stream was looked at in whole by `check`: nothing is added.
+    """
+    for rows in dataset.values():
+        if not isinstance(rows, Dataset):
+            rows.settle(report)
+    return report
+
+
+def _counts(rows: Any, column: str) -> np.ndarray:
+    """Rows of each class (classes,); a stream counted them as it was opened."""
+    return data.class_counts(rows, column) if isinstance(rows, Dataset) else rows.class_counts(column)
 
 
 def _row_names(split: str, rows: Dataset) -> list[str]:

@@ -9,7 +9,6 @@ Of attributes there is, in the place of `label`, a column for each: a ClassLabel
 
 import hashlib
 import os
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,13 +29,10 @@ from hf_fashion.columns import (
     pick_attributes,
 )
 from hf_fashion.errors import InputError
-from hf_fashion.report import Finding, Report, cell
-from hf_fashion.splits import ORDER, coverage, cut, split_name
+from hf_fashion.report import Finding, Report
+from hf_fashion.splits import ORDER, choose, coverage, cut_missing
 
 __all__ = ["Finding", "Report", "attributes", "labels", "load"]
-
-_BATCH = 256  # rows
-_FEW = 7  # rows, of which a split of 15 % gets one
 
 
 class _Rows(NamedTuple):
@@ -101,7 +97,8 @@ def load(
     image_columns = [names["image"]] if "image" in names else IMAGE_COLUMNS
     opened = reading.read(source, config, revision, image_columns, report)
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
-    parts = _named_splits(opened.parts, lone_split, report)
+    chosen = choose({name: len(part.rows) for name, part in opened.parts.items()}, lone_split, report)
+    parts = {split: _named_rows(name, opened.parts[name]) for split, name in chosen.items()}
     if label_columns is None:
         label_columns = _of_lists(parts, names)
     separators = dict.fromkeys(_separated(parts, label_columns or (), label_separator), label_separator)
@@ -118,7 +115,8 @@ def load(
         report.raise_on_errors()
         raise InputError(f"dataset {given}", expected="labelled photos", found="no row", fix="check what it holds")
     if lone_split == "train":
-        dataset = _cut_missing(dataset, split_by, validation_share, test_share, seed, report)
+        shares = {"test": test_share, "validation": validation_share}
+        dataset = cut_missing(dataset, list(label_names), split_by, shares, seed, report)
     dataset = DatasetDict({split: dataset[split] for split in ORDER if split in dataset})
     for column, class_names_ in label_names.items():
         counts = {split: class_counts(part, column) for split, part in dataset.items()}
@@ -225,54 +223,13 @@ def _check_settings(
     return {column: name for column, name in names.items() if name}
 
 
-def _named_splits(parts: Mapping[str, reading.Part], lone_split: str, report: Report) -> dict[str, reading.Part]:
-    """Gives each part of a source its canonical split name, and each row a name."""
-    parts = {
-        name: part if part.where else part._replace(where=_where(name, part.rows)) for name, part in parts.items()
-    }
-    known: dict[str, list[str]] = {}
-    for name in parts:
-        known.setdefault(split_name(name) or "", []).append(name)
-    doubled = next((raw for name, raw in known.items() if name and len(raw) > 1), None)
-    if doubled:
-        raise InputError(
-            "splits", expected="each split once", found=f"{' and '.join(doubled)} mean the same", fix="rename one"
-        )
-    only = next((name for name in parts if len(parts) == 1 and split_name(name) in (None, "train")), None)
-    if lone_split != "train":
-        chosen = {lone_split: known[lone_split][0] if lone_split in known else only}
-    elif only is not None:
-        chosen = {"train": only}
-    else:
-        chosen = {split: known[split][0] if split in known else None for split in ORDER}
-    if chosen.get(lone_split) is None:
-        raise InputError(
-            "splits",
-            expected=f"a {lone_split} split, or no splits",
-            found=", ".join(parts),
-            fix=f"rename one of them to {lone_split}, or give the file of one split as the dataset",
-        )
-    named = {split: parts[raw] for split, raw in chosen.items() if raw is not None}
-    for raw in known.get("", []):
-        if raw in chosen.values():
-            report.add("note", f"split {raw}", "", found=f"read as {lone_split}")
-        else:
-            report.add(
-                "warning",
-                f"split {raw}",
-                "",
-                expected="train, validation or test",
-                found=f"{len(parts[raw].rows)} rows that are not used",
-                fix="rename the split if it is to be used",
-            )
-    return named
-
-
-def _where(split: str, rows: Dataset) -> list[str]:
-    """Names the rows of a split: by the column that an earlier load made, or by number."""
-    if rows.features.get("source_row") == Value("string"):
-        return [str(text) for text in _values(rows, "source_row")]
-    return [f"{split}:{number}" for number in range(len(rows))]
+def _named_rows(name: str, part: reading.Part) -> reading.Part:
+    """Gives each row of a part a name: the one that it has, that of an earlier load, or its number."""
+    if part.where:
+        return part
+    if part.rows.features.get("source_row") == Value("string"):
+        return part._replace(where=[str(text) for text in _values(part.rows, "source_row")])
+    return part._replace(where=[f"{name}:{number}" for number in range(len(part.rows))])
 
 
 def _values(rows: Dataset, column: str, dtype: type | None = None) -> Any:
@@ -438,103 +395,3 @@ def _fingerprint(dataset: DatasetDict) -> tuple[str, str]:
             digest.update(picture)
             of_pictures.update(picture)
     return digest.hexdigest()[:16], of_pictures.hexdigest()[:16]
-
-
-def _cut_missing(
-    dataset: DatasetDict, split_by: str | None, validation_share: float, test_share: float, seed: int, report: Report
-) -> DatasetDict:
-    """Cuts the splits that are missing from train, and tells how."""
-    shares = {"test": test_share, "validation": validation_share}
-    missing = {split: share for split, share in shares.items() if split not in dataset}
-    train = dataset["train"]
-    if missing and len(train):
-        groups = _values(train, split_by) if split_by is not None else None
-        # Equal files go to one split, as one row: cut apart, they would be a leak.
-        first = _first_copies(train) if groups is None else np.arange(len(train))
-        units = np.unique(first)
-        rows = cut(_strata(train)[units], missing, seed, groups)
-        rows = {split: np.flatnonzero(np.isin(first, units[chosen])) for split, chosen in rows.items()}
-        if len(units) < len(train):
-            report.add(
-                "note",
-                "dataset",
-                "image",
-                found=f"{len(train) - len(units)} copies of pictures, kept in one split each",
-            )
-        report.cut = [split for split in ORDER if split in missing]
-        dataset = DatasetDict(dict(dataset) | {split: train.select(numbers) for split, numbers in rows.items()})
-        how = f"groups of {split_by} kept whole" if split_by else "in each class's proportion"
-        sizes = " and ".join(f"{split} ({len(rows[split])} rows)" for split in missing)
-        report.add("note", "dataset", "", found=f"{sizes} cut from train's {len(train)} rows, {how}, seed {seed}")
-        for split, share in missing.items():
-            got = len(rows[split]) / len(train)
-            if not len(rows[split]) or split_by and not share / 2 <= got <= share * 2:
-                reason = "groups are large" if split_by else "rows are few"
-                report.add(
-                    "warning" if len(rows[split]) else "error",
-                    f"split {split}",
-                    split_by or "label",
-                    expected=f"about {share:.0%} of the rows",
-                    found=f"{len(rows[split])} of {len(train)}: {reason}",
-                    fix="add photos" if split_by is None else "give the splits yourself",
-                )
-    if split_by is not None:
-        _tell_shared_groups(dataset, split_by, report)
-    return dataset
-
-
-def _strata(rows: Dataset) -> np.ndarray:
-    """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,).
-
-    Values of fewer than `_FEW` rows are passed over: each would put a row into every split, and train would be small.
-    """
-    columns = attributes(DatasetDict({"train": rows}))
-    if list(columns) == ["label"] and not columns["label"] and None not in _values(rows, "label"):
-        return _values(rows, "label", int)
-    held: list[list[tuple[str, int]]] = [[] for _ in range(len(rows))]
-    for column, many in columns.items():
-        for row, value in zip(held, _values(rows, column), strict=True):
-            row.extend((column, number) for number in (value or () if many else [value]) if number is not None)
-    counts = Counter(value for row in held for value in row)
-    held = [[value for value in row if counts[value] >= _FEW] for row in held]
-    number = {value: position for position, value in enumerate(counts, start=1)}
-    return np.asarray([number[min(row, key=lambda value: (counts[value], value))] if row else 0 for row in held])
-
-
-def _first_copies(rows: Dataset) -> np.ndarray:
-    """Gives for each row the number of the first row whose encoded picture is the same (rows,)."""
-    raw = rows.select_columns(["image"]).cast_column("image", Image(decode=False))
-    sizes = [_size(source) for batch in raw.iter(_BATCH) for source in batch["image"]]
-    often = {size for size, count in Counter(sizes).items() if count > 1}
-    seen: dict[bytes, int] = {}
-    first = np.arange(len(rows))
-    number = 0
-    for batch in raw.iter(_BATCH):
-        for source in batch["image"]:
-            if sizes[number] in often:  # only these can be equal: most files need not be read
-                content = source["bytes"] if source["bytes"] is not None else Path(source["path"]).read_bytes()
-                first[number] = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), number)
-            number += 1
-    return first
-
-
-def _size(source: Mapping[str, Any] | None) -> int:
-    """Length of an encoded picture in bytes; below 0 when there is none."""
-    if source is None or source["bytes"] is None and not os.path.isfile(source["path"] or ""):
-        return -1
-    return len(source["bytes"]) if source["bytes"] is not None else os.path.getsize(source["path"])
-
-
-def _tell_shared_groups(dataset: DatasetDict, split_by: str, report: Report) -> None:
-    groups = {split: set(_values(rows, split_by)) for split, rows in dataset.items()}
-    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        shared = sorted(groups.get(first, set()) & groups.get(second, set()))
-        if shared:
-            report.add(
-                "error",
-                f"splits {first} and {second}",
-                split_by,
-                expected="no group in two splits",
-                found=f"{len(shared)} group(s) in both, the first: {cell(shared[0])}",
-                fix="remove them from one split, or give one split and have the others cut",
-            )

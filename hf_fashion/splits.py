@@ -1,14 +1,22 @@
-"""Train, validation and test: their names, how missing ones are cut, and which classes they hold."""
+"""Train, validation and test: which part of a source is which, how missing ones are cut, which classes they hold."""
 
+import hashlib
+import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from datasets import Dataset, DatasetDict, Image
 
 from hf_fashion.errors import InputError
 from hf_fashion.report import Report, cell
 
 ORDER = ("train", "validation", "test")
+_BATCH = 256  # rows
 _DRAWS = 100
+_FEW = 7  # rows, of which a split of 15 % gets one
 _ALIASES = {
     "train": "train",
     "training": "train",
@@ -25,6 +33,172 @@ _ALIASES = {
 def split_name(name: str) -> str | None:
     """Gives the canonical name of a split ("validation" for "val"), or None when the name is not that of a split."""
     return _ALIASES.get(str(name).lower())
+
+
+def choose(sizes: Mapping[str, int], lone_split: str, report: Report) -> dict[str, str]:
+    """Chooses which part of a source is which split.
+
+    Args:
+        sizes: Name of each part, as the source has it -> its rows.
+        lone_split: What a source without splits is; any other than "train" is chosen alone.
+        report: Is told of a part that is read as `lone_split`, and of parts that are not used.
+
+    Returns:
+        Canonical split -> name of its part, in the order train, validation, test.
+
+    Raises:
+        InputError: Two parts are one split, or `lone_split` is not there.
+    """
+    known: dict[str, list[str]] = {}
+    for name in sizes:
+        known.setdefault(split_name(name) or "", []).append(name)
+    doubled = next((raw for name, raw in known.items() if name and len(raw) > 1), None)
+    if doubled:
+        raise InputError(
+            "splits", expected="each split once", found=f"{' and '.join(doubled)} mean the same", fix="rename one"
+        )
+    only = next((name for name in sizes if len(sizes) == 1 and split_name(name) in (None, "train")), None)
+    if lone_split != "train":
+        wanted = {lone_split: known.get(lone_split, [only])[0]}
+    elif only is not None:
+        wanted = {"train": only}
+    else:
+        wanted = {split: known[split][0] for split in ORDER if split in known}
+    chosen = {split: name for split, name in wanted.items() if name is not None}
+    if lone_split not in chosen:
+        raise InputError(
+            "splits",
+            expected=f"a {lone_split} split, or no splits",
+            found=", ".join(sizes),
+            fix=f"rename one of them to {lone_split}, or give the file of one split as the dataset",
+        )
+    for name in known.get("", []):
+        if name in chosen.values():
+            report.add("note", f"split {name}", "", found=f"read as {lone_split}")
+        else:
+            report.add(
+                "warning",
+                f"split {name}",
+                "",
+                expected="train, validation or test",
+                found=f"{sizes[name]} rows that are not used",
+                fix="rename the split if it is to be used",
+            )
+    return chosen
+
+
+def cut_missing(
+    dataset: DatasetDict,
+    columns: Sequence[str],
+    split_by: str | None,
+    shares: Mapping[str, float],
+    seed: int,
+    report: Report,
+) -> DatasetDict:
+    """Cuts the splits that are missing from train, and tells how.
+
+    Args:
+        dataset: Canonical rows, train among them.
+        columns: The columns of labels.
+        split_by: Column whose groups must not lie in two splits.
+        shares: Split -> the share of train that it gets when it is missing.
+        seed: Decides which rows are cut.
+        report: Is told how it was cut, and of groups that lie in two splits all the same.
+    """
+    missing = {split: share for split, share in shares.items() if split not in dataset}
+    train = dataset["train"]
+    if missing and len(train):
+        groups = train[split_by][:] if split_by is not None else None
+        # Equal files go to one split, as one row: cut apart, they would be a leak.
+        first = _first_copies(train) if groups is None else np.arange(len(train))
+        units = np.unique(first)
+        rows = cut(_strata(train, columns)[units], missing, seed, groups)
+        rows = {split: np.flatnonzero(np.isin(first, units[chosen])) for split, chosen in rows.items()}
+        if len(units) < len(train):
+            report.add(
+                "note",
+                "dataset",
+                "image",
+                found=f"{len(train) - len(units)} copies of pictures, kept in one split each",
+            )
+        report.cut = [split for split in ORDER if split in missing]
+        dataset = DatasetDict(dict(dataset) | {split: train.select(numbers) for split, numbers in rows.items()})
+        how = f"groups of {split_by} kept whole" if split_by else "in each class's proportion"
+        sizes = " and ".join(f"{split} ({len(rows[split])} rows)" for split in missing)
+        report.add("note", "dataset", "", found=f"{sizes} cut from train's {len(train)} rows, {how}, seed {seed}")
+        for split, share in missing.items():
+            got = len(rows[split]) / len(train)
+            if not len(rows[split]) or split_by and not share / 2 <= got <= share * 2:
+                reason = "groups are large" if split_by else "rows are few"
+                report.add(
+                    "warning" if len(rows[split]) else "error",
+                    f"split {split}",
+                    split_by or "label",
+                    expected=f"about {share:.0%} of the rows",
+                    found=f"{len(rows[split])} of {len(train)}: {reason}",
+                    fix="add photos" if split_by is None else "give the splits yourself",
+                )
+    if split_by is not None:
+        _tell_shared_groups(dataset, split_by, report)
+    return dataset
+
+
+def _strata(rows: Dataset, columns: Sequence[str]) -> np.ndarray:
+    """The class of each row; of attributes the rarest that it has, so that rare ones come into every split (rows,).
+
+    Values of fewer than `_FEW` rows are passed over: each would put a row into every split, and train would be small.
+    """
+    values = {column: rows[column][:] for column in columns}
+    if list(values) == ["label"] and all(isinstance(value, int) for value in values["label"]):
+        return np.asarray(values["label"], dtype=int)
+    held: list[list[tuple[str, int]]] = [[] for _ in range(len(rows))]
+    for column, told in values.items():
+        for row, value in zip(held, told, strict=True):
+            numbers = value if isinstance(value, list) else [] if value is None else [value]
+            row.extend((column, number) for number in numbers)
+    counts = Counter(value for row in held for value in row)
+    held = [[value for value in row if counts[value] >= _FEW] for row in held]
+    number = {value: position for position, value in enumerate(counts, start=1)}
+    return np.asarray([number[min(row, key=lambda value: (counts[value], value))] if row else 0 for row in held])
+
+
+def _first_copies(rows: Dataset) -> np.ndarray:
+    """Gives for each row the number of the first row whose encoded picture is the same (rows,)."""
+    raw = rows.select_columns(["image"]).cast_column("image", Image(decode=False))
+    sizes = [_size(source) for batch in raw.iter(_BATCH) for source in batch["image"]]
+    often = {size for size, count in Counter(sizes).items() if count > 1}
+    seen: dict[bytes, int] = {}
+    first = np.arange(len(rows))
+    number = 0
+    for batch in raw.iter(_BATCH):
+        for source in batch["image"]:
+            if sizes[number] in often:  # only these can be equal: most files need not be read
+                content = source["bytes"] if source["bytes"] is not None else Path(source["path"]).read_bytes()
+                first[number] = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), number)
+            number += 1
+    return first
+
+
+def _size(source: Mapping[str, Any] | None) -> int:
+    """Length of an encoded picture in bytes; below 0 when there is none."""
+    if source is None or source["bytes"] is None and not os.path.isfile(source["path"] or ""):
+        return -1
+    return len(source["bytes"]) if source["bytes"] is not None else os.path.getsize(source["path"])
+
+
+def _tell_shared_groups(dataset: DatasetDict, split_by: str, report: Report) -> None:
+    groups = {split: set(rows[split_by][:]) for split, rows in dataset.items()}
+    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        shared = sorted(groups.get(first, set()) & groups.get(second, set()))
+        if shared:
+            report.add(
+                "error",
+                f"splits {first} and {second}",
+                split_by,
+                expected="no group in two splits",
+                found=f"{len(shared)} group(s) in both, the first: {cell(shared[0])}",
+                fix="remove them from one split, or give one split and have the others cut",
+            )
 
 
 def cut(

@@ -21,7 +21,7 @@ from typing import Any
 from transformers import set_seed
 
 from hf_fashion import backbones, cards, checks, data, images, record, settings, streaming, training
-from hf_fashion.errors import InputError, script
+from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
@@ -38,32 +38,41 @@ def parse_args(argv: list[str]) -> tuple[Any, ...]:
             found="--from_scratch True" if args.from_scratch else f"--freeze {args.freeze}",
             fix="--from_scratch False" if args.from_scratch else "--freeze none",
         )  # fmt: skip
+    if args.label_columns:  # columns of lists that only the data show are refused later, in the task's own functions
+        attributes.refuse(
+            **method.power, focal_gamma=method.focal_gamma,
+            label_smoothing_factor=training_args.label_smoothing_factor,
+        )  # fmt: skip
     return args, method, training_args, changed
 
 
-def read(args: Any, training_args: Any) -> tuple[Any, ...]:
-    """The photos, cut into splits where these are missing, and what was seen; last the training split as a stream."""
+def read(args: Any, method: Any, training_args: Any) -> tuple[Any, ...]:
+    """The photos, cut into splits where these are missing, and what was seen; `--streaming` makes train a stream."""
     names = {"image": args.image_column, "label": args.label_column}
     if args.streaming:
-        return streaming.load(
+        dataset, report = streaming.load(
             args.dataset, config=args.dataset_config, revision=args.dataset_revision, names=names,
             label_columns=args.label_columns, shuffle_buffer=args.shuffle_buffer, on_bad_image=args.on_bad_image,
             folder=training_args.output_dir,
         )  # fmt: skip
-    dataset, report = data.load(
+        streaming.refuse(training_args, method.sampler, report)
+        return dataset, report
+    return data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision, names=names,
         label_columns=args.label_columns, label_separator=args.label_separator, split_by=args.split_by,
         validation_share=args.validation_share, test_share=args.test_share,
         seed=training_args.seed if args.split_seed is None else args.split_seed,
     )  # fmt: skip
-    return dataset, report, None
 
 
-def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
+def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.Run:
+    """`sweep`: the command of the sweep that this run is a part of, whose test photos are left alone."""
     argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
     args, method, training_args, changed = parse_args(argv)
+    if args.label_columns:
+        settings.choose_metric(training_args, attributes.METRICS, argv)
 
-    dataset, report, stream = read(args, training_args)
+    dataset, report = read(args, method, training_args)
     task = classify if args.label_columns is None and not data.has_lists(dataset) else attributes
     classes = task.classes(dataset)
     settings.choose_metric(training_args, task.METRICS, argv)
@@ -81,13 +90,11 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
     if args.from_scratch:
         model = backbones.reset(model, training_args.seed)
     model.config.update(task.config(classes))
+    training_args = training.with_precision(training_args, model, method.precision)
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
     dataset = checks.drop(dataset, report)
-    if stream is not None:  # of the photos that are learned from later, only the labels were
-        streaming.refuse(training_args, method.sampler, report)
-        dataset["train"] = stream.settle(report)
     if training_args.process_index == 0:
         print(report)
 
@@ -115,19 +122,19 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
     run = record.start(
         training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,
         dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
-        device=training.device_name(), writes=trainer.is_world_process_zero(),
+        device=training.device_name(training_args), writes=trainer.is_world_process_zero(),
         resumed_from=training_args.resume_from_checkpoint,
     )  # fmt: skip
+    if sweep is not None:
+        run.note(command=sweep)  # classify's own, typed again, would measure the test photos
     with run:
         clock = time.perf_counter(), time.process_time()
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         run.note(
-            training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
-        )
-        if stream is not None:
-            stream.settle(report)
-            run.note(dataset=report.to_dict())
-        if not measure:  # a run of sweep.py: its test photos are left alone
+            training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1],
+            dataset=checks.after_training(dataset, report).to_dict(),
+        )  # fmt: skip
+        if sweep is not None:
             run.note(
                 metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=trainer.evaluate(),
                 history=trainer.state.log_history,
@@ -160,7 +167,7 @@ def main(argv: list[str] | None = None, *, measure: bool = True) -> record.Run:
     folder = shlex.quote(str(run.folder))
     print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
     print(f"next:   read {folder}/README.md, the card, and look at its plots")
-    print(f"        accelerate launch recipes/score.py --model {folder} --dataset OTHER_PHOTOS")
+    print(f"        {command('score')} --model {folder} --dataset OTHER_PHOTOS")
     return run
 
 

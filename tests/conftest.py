@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 
+import pytest
+
 assert "huggingface_hub" not in sys.modules, "the environment below would come too late"
 _HOME = tempfile.TemporaryDirectory(prefix="hf_fashion_tests_")
 os.environ |= {
@@ -17,3 +19,12 @@ os.environ |= {
 }
 for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_OFFLINE"):
     os.environ.pop(_name, None)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory):
+    """Kind -> the folder of a tiny checkpoint; a test that changes one copies it first."""
+    from tiny import KINDS, tiny  # not above: it imports what the environment is set for
+
+    root = tmp_path_factory.mktemp("checkpoints")
+    return {kind: tiny(kind, root / kind) for kind in KINDS}

@@ -1,58 +1,22 @@
 """Streamed training: every row once an epoch, the same again, exact after a resume; faults told with their place."""
 
-import json
 import traceback
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
-from PIL import Image
-from tiny import photos, tiny
+from tiny import SHAPES, numbered, parquet, photos, streamable, tiny
 from torch.utils.data import DataLoader
 from transformers import set_seed
 
-from hf_fashion import backbones, data, images, record, streaming, training
+from hf_fashion import backbones, checks, data, images, streaming, training
 from hf_fashion.augmentation import Augmented
 from hf_fashion.errors import InputError
-from hf_fashion.recipes import classify as recipe
 from hf_fashion.tasks import classify
-
-QUICK = ["--use_cpu", "True", "--disable_tqdm", "True", "--per_device_train_batch_size", "8"]
-BROKEN = b"\x89PNG and then nothing"
-CLASSES = ["circle", "square", "stripes"]
-
-
-def write(folder: Path, dataset: DatasetDict, files: int = 3, group: int = 4) -> Path:
-    """Parquet as the Hub has it: pictures inside, `files` of train, row groups of `group` rows."""
-    (folder / "data").mkdir(parents=True)
-    for split, rows in dataset.items():
-        parts = files if split == "train" else 1
-        for number in range(parts):
-            path = folder / "data" / f"{split}-{number:05d}-of-{parts:05d}.parquet"
-            rows.shard(parts, number).to_parquet(path, batch_size=group)
-    return folder
-
-
-def numbered(rows: int, features: Features | None = None, broken: tuple[int, ...] = (), green=7, **columns) -> Dataset:
-    """Small pictures that say in their colour which row they are."""
-    pictures = []
-    for row in range(rows):
-        buffer = BytesIO()
-        Image.new("RGB", (20, 20), (row, green, 7)).save(buffer, "PNG")
-        pictures.append({"bytes": BROKEN if row in broken else buffer.getvalue(), "path": None})
-    features = features or Features({"image": ImageFeature(), "label": ClassLabel(names=CLASSES)})
-    columns = columns or {"label": [row % 3 for row in range(rows)]}
-    return Dataset.from_dict({"image": pictures, **columns}, features=features)
-
-
-def source(folder: Path, rows: int = 23, broken: tuple[int, ...] = (), **options) -> Path:
-    splits = {"train": numbered(rows, broken=broken), "validation": numbered(6, green=8), "test": numbered(9, green=9)}
-    return write(folder, DatasetDict(splits), **options)
 
 
 def which(row: dict) -> dict:
@@ -60,8 +24,8 @@ def which(row: dict) -> dict:
     return {"row": row["image"].getpixel((0, 0))[0], "labels": row["label"], "draw": torch.rand(())}
 
 
-def examples(photos: Path, seed: int = 1, **options) -> streaming.StreamedExamples:
-    return shuffled(streaming.load(photos, shuffle_buffer=5, **options)[2], seed)
+def examples(given: Path, seed: int = 1, **options) -> streaming.StreamedExamples:
+    return shuffled(streaming.load(given, shuffle_buffer=5, **options)[0]["train"], seed)
 
 
 def shuffled(stream: streaming.Stream, seed: int = 1) -> streaming.StreamedExamples:
@@ -81,7 +45,7 @@ def shown(stream: streaming.StreamedExamples, epoch=0, batch=3, workers=0, proce
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("rows, processes", [(25, 1), (26, 2), (23, 2), (23, 4)])
 def test_every_row_comes_once_an_epoch_to_all_processes_and_workers_together(tmp_path, rows, processes, workers):
-    stream = examples(source(tmp_path, rows, files=1 if processes == 4 else 3))
+    stream = examples(streamable(tmp_path, rows, files=1 if processes == 4 else 3))
     parts = [shown(stream, workers=workers, process=number, processes=processes) for number in range(processes)]
     assert len({tuple(map(len, part)) for part in parts}) == 1  # or one would wait for another for ever
     seen = Counter(row for part in parts for batch in part for row in batch)
@@ -90,7 +54,7 @@ def test_every_row_comes_once_an_epoch_to_all_processes_and_workers_together(tmp
 
 
 def test_the_order_depends_on_seed_and_epoch_alone(tmp_path):
-    folder = source(tmp_path)
+    folder = streamable(tmp_path)
     first = shown(examples(folder))
     assert shown(examples(folder)) == first
     assert shown(examples(folder), epoch=1) != first
@@ -105,7 +69,7 @@ def test_the_order_depends_on_seed_and_epoch_alone(tmp_path):
 
 
 def test_labels_and_crops_are_those_of_the_row_as_without_streaming(tmp_path):
-    folder = source(tmp_path)
+    folder = streamable(tmp_path)
     stream = examples(folder)
     stream.share(3)
     whole, _ = data.load(folder, classify.COLUMNS)
@@ -119,7 +83,7 @@ def test_labels_and_crops_are_those_of_the_row_as_without_streaming(tmp_path):
 
 
 def test_a_stream_reads_only_as_far_ahead_as_its_buffer(tmp_path, monkeypatch):
-    stream = examples(source(tmp_path, rows=200, group=10))
+    stream = examples(streamable(tmp_path, rows=200, group=10))
     read = []
     rows = streaming.Stream.rows
     monkeypatch.setattr(
@@ -130,8 +94,9 @@ def test_a_stream_reads_only_as_far_ahead_as_its_buffer(tmp_path, monkeypatch):
 
 
 def test_counts_and_names_are_those_of_the_whole_dataset(tmp_path):
-    folder = source(tmp_path)
-    dataset, report, stream = streaming.load(folder)
+    folder = streamable(tmp_path)
+    dataset, report = streaming.load(folder)
+    stream = dataset["train"]
     whole, _ = data.load(folder, classify.COLUMNS)
     assert len(stream) == 23
     assert stream.features == {name: whole["train"].features[name] for name in ("image", "label")}
@@ -139,7 +104,7 @@ def test_counts_and_names_are_those_of_the_whole_dataset(tmp_path):
     for split in ("validation", "test"):
         assert dataset[split]["label"] == whole[split]["label"]
         assert dataset[split]["source_row"] == whole[split]["source_row"]
-    assert "train" not in dataset
+    assert list(dataset) == list(whole) and isinstance(stream, streaming.Stream)
     assert "not looked at" in str(report)
 
 
@@ -157,20 +122,20 @@ def test_labels_are_matched_by_name_as_text_too(tmp_path):
         path = tmp_path / "data" / f"{split}-00000-of-00001.parquet"
         path.parent.mkdir(exist_ok=True)
         rows.to_parquet(path)
-    dataset, report, stream = streaming.load(tmp_path)
+    dataset, report = streaming.load(tmp_path)
     report.raise_on_errors()
     names = data.labels(dataset)
-    assert names == list("cab") and stream.features["label"].names == names
+    assert names == list("cab") and dataset["train"].features["label"].names == names
     assert [names[label] for label in dataset["validation"]["label"]] == list("abcabc")
     assert [photo.getpixel((0, 0))[0] for photo in dataset["validation"]["image"]] == list(range(6))
     assert [names[label] for label in dataset["test"]["label"]] == list("abc")
-    got = {example["row"]: names[example["labels"]] for example in shuffled(stream)}
+    got = {example["row"]: names[example["labels"]] for example in shuffled(dataset["train"])}
     assert [got[row] for row in range(12)] == list("abcabcabcabc")
 
 
 def test_what_follows_skipped_batches_is_as_if_they_had_been_decoded(tmp_path):
     broken = (0, 1, 2, 3, 5, 6, 7, 9, 14, 15, 16, 20, 21)
-    stream = examples(source(tmp_path, broken=broken), on_bad_image="drop")
+    stream = examples(streamable(tmp_path, broken=broken), on_bad_image="drop")
     stream.share(2)
 
     def drawn(epoch):
@@ -189,8 +154,8 @@ def test_what_follows_skipped_batches_is_as_if_they_had_been_decoded(tmp_path):
 
 def trainer(folder, tmp_path, name, workers=0, on_bad_image="stop", **changes):
     set_seed(1)
-    dataset, _, stream = streaming.load(folder, shuffle_buffer=7, on_bad_image=on_bad_image, folder=tmp_path)
-    model, processor = backbones.load_classifier(tiny("resnet", tmp_path / "net"), CLASSES)
+    dataset, _ = streaming.load(folder, shuffle_buffer=7, on_bad_image=on_bad_image, folder=tmp_path)
+    model, processor = backbones.load_classifier(tiny("resnet", tmp_path / "net"), SHAPES)
     given = {
         "output_dir": str(tmp_path / name), "num_train_epochs": 2, "per_device_train_batch_size": 4, "use_cpu": True,
         "learning_rate": 0.02, "save_strategy": "steps", "save_steps": 1, "save_total_limit": None,
@@ -200,7 +165,7 @@ def trainer(folder, tmp_path, name, workers=0, on_bad_image="stop", **changes):
     return training.FashionTrainer(
         model=model,
         args=training.FashionTrainingArguments(**given | changes),
-        train_dataset=classify.prepare(stream, processor, train=True, seed=1),
+        train_dataset=classify.prepare(dataset["train"], processor, train=True, seed=1),
         eval_dataset=classify.prepare(dataset["validation"], processor),
     )
 
@@ -221,7 +186,7 @@ def counting(patch) -> list:
 
 @pytest.mark.parametrize("workers, broken", [(0, ()), (2, ()), (0, (0, 1, 2, 3, 5, 9, 14, 20, 21))])
 def test_a_resumed_run_ends_where_the_whole_one_does_to_the_last_bit(tmp_path, workers, broken, monkeypatch):
-    folder = source(tmp_path / "photos", broken=broken)
+    folder = streamable(tmp_path / "photos", broken=broken)
     whole = trainer(folder, tmp_path, "whole", workers, "drop")
     whole.train()
     assert whole.state.global_step == 2 * 6
@@ -246,7 +211,7 @@ def test_a_resumed_run_ends_where_the_whole_one_does_to_the_last_bit(tmp_path, w
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bad_picture_stops_the_run_with_its_place(tmp_path, workers):
-    folder = source(tmp_path, broken=(10,))
+    folder = streamable(tmp_path, broken=(10,))
     stream = examples(folder)
     with pytest.raises(InputError, match="train-00001-of-00003.parquet row 2\n") as caught:
         shown(stream, workers=workers)
@@ -256,24 +221,43 @@ def test_a_bad_picture_stops_the_run_with_its_place(tmp_path, workers):
 
 
 def test_dropped_pictures_are_noted_once_and_all_keep_step(tmp_path):
-    folder = source(tmp_path / "photos", broken=(0, 10, 11))
-    _, report, stream = streaming.load(folder, shuffle_buffer=5, on_bad_image="drop", folder=tmp_path)
-    made = shuffled(stream)
+    folder = streamable(tmp_path / "photos", broken=(0, 10, 11))
+    dataset, report = streaming.load(folder, shuffle_buffer=5, on_bad_image="drop", folder=tmp_path)
+    made = shuffled(dataset["train"])
     for epoch in (0, 1):
         for process in (0, 1):
             batches = shown(made, epoch=epoch, process=process, processes=2)
             assert sum(map(len, batches)) == 12
     assert len((tmp_path / streaming.LEFT_OUT).read_text().splitlines()) == 3
     (tmp_path / streaming.LEFT_OUT).write_text((tmp_path / streaming.LEFT_OUT).read_text() * 2)  # of other workers
-    stream.settle(report)
+    assert checks.after_training(dataset, report) is report
     assert [row["where"] for row in report.left_out] == [
         f"data/train-0000{file}-of-00003.parquet row {row}" for file, row in ((0, 0), (1, 2), (1, 3))
     ]
     assert report.sizes["train"] == 20
+    dataset, again = streaming.load(folder, on_bad_image="drop", folder=tmp_path)  # as a run that is resumed
+    assert checks.check(dataset, again).sizes == {"train": 20, "validation": 6, "test": 9}
+    assert again.left_out == report.left_out
+
+
+def test_a_check_counts_the_labels_of_a_stream_and_looks_at_the_other_splits(tmp_path):
+    features = Features({"image": ImageFeature(), "label": ClassLabel(names=list("abcdefghijkl"))})
+    splits = {
+        "train": numbered(36, features, label=list(range(12)) * 3),
+        "validation": numbered(12, features, broken=(3,), green=8, label=list(range(12))),
+        "test": numbered(6, features, green=9, label=list(range(6))),
+    }
+    dataset, report = streaming.load(parquet(tmp_path, DatasetDict(splits)), on_bad_image="drop")
+    checks.check(dataset, report, on_bad_image="drop")
+    assert not report.of("error")  # 12 classes in 18 rows would be the wrong column, in 54 they are not
+    assert [row["where"] for row in report.left_out] == ["validation:3"]
+    assert report.sizes == {"train": 36, "validation": 11, "test": 6}
+    kept = checks.drop(dataset, report)
+    assert kept["train"] is dataset["train"] and len(kept["validation"]) == 11
 
 
 def test_a_share_without_one_good_picture_is_an_error(tmp_path):
-    stream = examples(source(tmp_path, broken=tuple(range(23))), on_bad_image="drop", folder=tmp_path)
+    stream = examples(streamable(tmp_path, broken=tuple(range(23))), on_bad_image="drop", folder=tmp_path)
     with pytest.raises(InputError, match="23 training pictures"):
         shown(stream)
 
@@ -281,7 +265,7 @@ def test_a_share_without_one_good_picture_is_an_error(tmp_path):
 def test_a_label_that_was_not_there_at_the_beginning_stops_the_run(tmp_path):
     text = Features({"image": ImageFeature(), "label": Value("string")})
     one = numbered(6, text, label=list("ababab"))
-    folder = write(tmp_path, DatasetDict(train=one, validation=one, test=one), files=1)
+    folder = parquet(tmp_path, DatasetDict(train=one, validation=one, test=one), files=1)
     stream = examples(folder)
     numbered(6, text, label=list("ababaz")).to_parquet(folder / "data/train-00000-of-00001.parquet", batch_size=4)
     with pytest.raises(InputError, match="parquet row 5\n(.|\n)*'z'"):
@@ -290,20 +274,20 @@ def test_a_label_that_was_not_there_at_the_beginning_stops_the_run(tmp_path):
 
 def test_rows_without_a_label_are_told_before_the_first_step(tmp_path):
     rows = numbered(12, label=[None if row == 7 else row % 3 for row in range(12)])
-    folder = write(tmp_path, DatasetDict(train=rows, validation=numbered(6), test=numbered(6)), files=2)
+    folder = parquet(tmp_path, DatasetDict(train=rows, validation=numbered(6), test=numbered(6)), files=2)
     with pytest.raises(InputError, match="train-00001-of-00002.parquet row 1"):
         streaming.load(folder)[1].raise_on_errors()
 
 
 def test_a_class_that_train_lacks_is_told_before_the_first_step(tmp_path):
     rows = numbered(12, label=[row % 2 for row in range(12)])
-    folder = write(tmp_path, DatasetDict(train=rows, validation=numbered(6), test=numbered(6)))
+    folder = parquet(tmp_path, DatasetDict(train=rows, validation=numbered(6), test=numbered(6)))
     with pytest.raises(InputError, match="none of: stripes"):
         streaming.load(folder)[1].raise_on_errors()
 
 
 def test_missing_splits_are_not_cut_from_a_stream(tmp_path):
-    folder = write(tmp_path, DatasetDict(train=numbered(12), test=numbered(6)))
+    folder = parquet(tmp_path, DatasetDict(train=numbered(12), test=numbered(6)))
     with pytest.raises(InputError, match="no validation(.|\n)*data/validation-00000-of-00001.parquet"):
         streaming.load(folder)
 
@@ -324,88 +308,15 @@ def test_what_cannot_be_streamed_is_refused_with_what_to_type(tmp_path):
         assert "leave --streaming out" in caught.value.fix
     with pytest.raises(InputError, match="no such file"):
         streaming.load(str(tmp_path / "nowhere"))
-    paths = Features({"image": Value("string"), "label": ClassLabel(names=CLASSES)})
+    paths = Features({"image": Value("string"), "label": ClassLabel(names=list(SHAPES))})
     rows = Dataset.from_dict({"image": ["a.png"] * 3, "label": [0, 1, 2]}, features=paths)
     with pytest.raises(InputError, match="found:    paths"):
-        streaming.load(write(tmp_path / "paths", DatasetDict(train=rows, validation=rows, test=rows)))
+        streaming.load(parquet(tmp_path / "paths", DatasetDict(train=rows, validation=rows, test=rows)))
 
 
 def test_a_file_with_other_columns_is_named(tmp_path):
-    folder = source(tmp_path)
+    folder = streamable(tmp_path)
     odd = numbered(3).rename_column("label", "kind")
     odd.to_parquet(folder / "data" / "train-00001-of-00003.parquet")
     with pytest.raises(InputError, match="train-00001-of-00003.parquet(.|\n)*no label"):
         streaming.load(folder)
-
-
-def main(folder, tmp_path, *more):
-    out = tmp_path / "run"
-    argv = ["--model", str(tiny("resnet", tmp_path / "net")), "--dataset", str(folder), "--streaming", "True"]
-    return recipe.main([*argv, *QUICK, "--output_dir", str(out), *more])
-
-
-def test_a_streamed_run_leaves_a_whole_folder_and_says_what_was_not_checked(tmp_path):
-    shapes = photos(train=9, validation=4, test=5)
-    folder = write(tmp_path / "photos", shapes, group=5)
-    path = folder / "data" / "train-00001-of-00003.parquet"
-    rows = Dataset.from_parquet(str(path)).cast_column("image", ImageFeature(decode=False))
-    broken = [row | {"image": {"bytes": BROKEN, "path": None}} if n == 4 else row for n, row in enumerate(rows)]
-    Dataset.from_list(broken, features=shapes["train"].features).to_parquet(path)
-    run = main(folder, tmp_path, "--on_bad_image", "drop", "--class_weights", "balanced", "--mixup", "0.2",
-               "--num_train_epochs", "2", "--learning_rate", "0.01")  # fmt: skip
-    assert run.info["status"] == "finished"
-    told = record.read(run.folder).info["dataset"]
-    assert told["sizes"] == {"train": 26, "validation": 12, "test": 15}
-    assert told["left_out"] == [
-        {"where": "data/train-00001-of-00003.parquet row 4", "reason": told["left_out"][0]["reason"]}
-    ]
-    assert (run.results["n"], run.results["validation"]["n"]) == (15, 12)
-    assert run.predictions.num_rows == 27
-    card = (run.folder / "README.md").read_text()
-    assert "not looked at before training" in card and "1 rows were left out" in card
-    steps = [entry["step"] for entry in run.info["history"] if "loss" in entry]
-    assert steps == [4, 8]  # 27 rows in batches of 8, twice
-    assert {"model.safetensors", "run.json", "eval_results.json", "predictions.parquet", "README.md"} <= {
-        path.name for path in run.folder.iterdir()
-    }
-
-
-def test_attributes_are_streamed_too(tmp_path):
-    features = Features(
-        {"image": ImageFeature(), "color": ClassLabel(names=["red", "blue"]), "tags": List(Value("string"))}
-    )
-
-    def rows(count, green=7):
-        return numbered(
-            count, features, green=green, color=[None if row == 1 else row % 2 for row in range(count)],
-            tags=[["soft", "warm"][: row % 3] for row in range(count)],
-        )  # fmt: skip
-
-    folder = write(tmp_path / "photos", DatasetDict(train=rows(17), validation=rows(8, 8), test=rows(8, 9)))
-    run = main(folder, tmp_path, "--label_columns", "color", "tags", "--num_train_epochs", "1")
-    assert run.info["status"] == "finished" and run.results["n"] == 8
-    assert run.info["labels"] == ["color: red", "color: blue", "tags: soft", "tags: warm"]
-
-
-def test_settings_that_a_stream_cannot_have_are_refused(tmp_path):
-    folder = source(tmp_path / "photos")
-    for more, told in (
-        (("--sampler", "balanced"), "--class_weights balanced"),
-        (("--dataloader_drop_last", "True"), "leave it out"),
-        (("--split_by", "seller"), "leave one"),
-        (("--label_separator", "|"), "leave one"),
-    ):
-        with pytest.raises(InputError) as caught:
-            main(folder, tmp_path, *more)
-        assert told in caught.value.fix
-
-
-def test_a_run_that_is_resumed_reads_with_as_many_processes(tmp_path):
-    folder = source(tmp_path / "photos")
-    main(folder, tmp_path, "--num_train_epochs", "1")
-    info = json.loads((tmp_path / "run" / "run.json").read_text())
-    assert info["dataset"]["readers"] == {"processes": 1, "workers": 0}
-    with pytest.raises(InputError, match="1 process.es. with 0") as caught:
-        recipe.main(["--output_dir", str(tmp_path / "run"), "--resume_from_checkpoint", "last",
-                     "--dataloader_num_workers", "2"])  # fmt: skip
-    assert "--dataloader_num_workers 0" in caught.value.fix

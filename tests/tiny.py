@@ -1,16 +1,20 @@
-"""Makes small random checkpoints and small learnable pictures for the tests: nothing is downloaded."""
+"""Makes small random checkpoints, small learnable pictures and small streams for the tests: nothing is downloaded."""
 
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import timm
+import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
 from PIL import Image, ImageDraw
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+LABELS = ["dress", "shirt", "shoe", "bag"]  # not those of a checkpoint made here
+SHAPES = ("circle", "square", "stripes")
+BROKEN = b"\x89PNG and then nothing"
 KINDS = ("vit", "deit", "beit", "dinov2", "swin", "swinv2", "convnext", "resnet", "timm", "timm_vit")
 # Dropout and drop-path are on, so that a test can see whether a frozen part still uses them.
 _VIT = {
@@ -118,10 +122,28 @@ def _processor(kind: str):
     return transformers.ViTImageProcessor(size={"height": 32, "width": 32})
 
 
+def batch(size: int = 32, count: int = 6) -> torch.Tensor:
+    """Noise as a net takes it (count, 3, size, size)."""
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+def logits(model, pixels: torch.Tensor | None = None) -> torch.Tensor:
+    """What a net says of the pixels, of `batch()` where none are given (rows, classes)."""
+    with torch.no_grad():
+        return model.eval()(batch() if pixels is None else pixels).logits
+
+
+def save(model, processor, folder: Path) -> Path:
+    """Saves both as their library does."""
+    model.save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
 def photos(
     folder: str | Path | None = None,
     *,
-    classes: tuple[str, ...] = ("circle", "square", "stripes"),
+    classes: tuple[str, ...] = SHAPES,
     train: int = 8,
     validation: int = 4,
     test: int = 4,
@@ -164,6 +186,35 @@ def png(seed: int = 0, size: int = 16) -> bytes:
     buffer = BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def numbered(rows: int, features: Features | None = None, broken: tuple[int, ...] = (), green=7, **columns) -> Dataset:
+    """Small pictures that say in their colour which row they are; those of the rows in `broken` cannot be read."""
+    pictures = []
+    for row in range(rows):
+        buffer = BytesIO()
+        Image.new("RGB", (20, 20), (row, green, 7)).save(buffer, "PNG")
+        pictures.append({"bytes": BROKEN if row in broken else buffer.getvalue(), "path": None})
+    features = features or Features({"image": ImageFeature(), "label": ClassLabel(names=list(SHAPES))})
+    columns = columns or {"label": [row % 3 for row in range(rows)]}
+    return Dataset.from_dict({"image": pictures, **columns}, features=features)
+
+
+def parquet(folder: Path, dataset: DatasetDict, files: int = 3, group: int = 4) -> Path:
+    """Parquet as the Hub has it: pictures inside, `files` of train, row groups of `group` rows."""
+    (folder / "data").mkdir(parents=True)
+    for split, rows in dataset.items():
+        parts = files if split == "train" else 1
+        for number in range(parts):
+            path = folder / "data" / f"{split}-{number:05d}-of-{parts:05d}.parquet"
+            rows.shard(parts, number).to_parquet(path, batch_size=group)
+    return folder
+
+
+def streamable(folder: Path, rows: int = 23, broken: tuple[int, ...] = (), **options) -> Path:
+    """Three splits of `numbered` pictures, so many of train, as `parquet` writes them."""
+    splits = {"train": numbered(rows, broken=broken), "validation": numbered(6, green=8), "test": numbered(9, green=9)}
+    return parquet(folder, DatasetDict(splits), **options)
 
 
 def _draw(shape: int, size: int, random: np.random.Generator) -> Image.Image:

@@ -26,7 +26,7 @@ def load(
     source: str | Path, *, config: str | None = None, revision: str | None = None,
     names: Mapping[str, str | None] | None = None, label_columns: Sequence[str] | None = None,
     shuffle_buffer: int = 1000, on_bad_image: str = "stop", folder: str | Path | None = None,
-) -> tuple[DatasetDict, Report, Stream]:  # fmt: skip
+) -> tuple[DatasetDict, Report]:  # fmt: skip
     """Loads what is measured, and finds what is learned from.
 
     Args:
@@ -40,7 +40,7 @@ def load(
         folder: Of the run; rows that are left out are noted in its `left_out.jsonl`.
 
     Returns:
-        The validation and the test split as `data.load` gives them; what was seen; the training split.
+        The splits: train as a `Stream`, validation and test as `data.load` gives them; and what was seen.
 
     Raises:
         InputError: Nothing that can be streamed, or one of the three splits is missing.
@@ -86,7 +86,7 @@ def load(
             texts[column][split] = [text for row in said[split][column] for text in _each(row)]
             declared |= {split: names_} if (names_ := _declared(rows.features[name])) else {}
         stream.names[column] = class_names(texts[column], declared, report, column)
-    dataset, digest = DatasetDict(), hashlib.sha256()
+    dataset, digest = DatasetDict(train=stream), hashlib.sha256()
     for split, rows in measured.items():
         for column, name in told.items():
             rows = _numbered(rows, name, said[split][column], stream.names[column])
@@ -106,7 +106,7 @@ def load(
             )  # fmt: skip
     for column in told:
         counts = {"train": stream.class_counts(column)} | {
-            split: data.class_counts(rows, column) for split, rows in dataset.items()
+            split: data.class_counts(dataset[split], column) for split in measured
         }
         coverage(counts, stream.names[column], report, column, strict=label_columns is None)
         digest.update(f"{column} {stream.names[column]} {counts['train'].tolist()}".encode())
@@ -117,7 +117,7 @@ def load(
         found=f"streamed: its {len(stream)} pictures were not looked at before training, nor compared with those of "
         "validation and test, so a picture that lies in two splits was not found",
     )  # fmt: skip
-    return dataset, report, stream
+    return dataset, report
 
 
 def refuse(args: TrainingArguments, sampler: str, report: Report) -> None:

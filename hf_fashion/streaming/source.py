@@ -179,7 +179,7 @@ class Stream:
         """How many row groups there are."""
         return len(self._groups)
 
-    def settle(self, report: Report) -> "Stream":
+    def settle(self, report: Report) -> None:
         """Adds to the report the rows that training left out so far, each once, and the size of what is left."""
         left_out = self.options["left_out"]
         lines = left_out.read_text(encoding="utf-8").splitlines() if left_out and left_out.is_file() else []
@@ -188,7 +188,6 @@ class Stream:
             report.leave_out(**rows[where])
         sizes = {**report.sizes, "train": len(self) - len(rows)}
         report.sizes = {split: sizes[split] for split in ORDER if split in sizes}
-        return self
 
     def _number(self, column: str, feature: Any, value: Any) -> int:
         if column not in self._numbers:
