@@ -20,7 +20,7 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets, disable_progress_bars
 
 from hf_fashion import metrics, plots, record
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, command
 from hf_fashion.report import cell
 
 WIDTH = 80  # characters of a run's or a model's name
@@ -175,7 +175,7 @@ def main(argv: list[str] | None = None) -> None:
     apart = _apart(groups)
     if apart:
         print("\nNot comparable:\n" + "\n".join(f"  {line}" for line in apart))
-        print("  To bring models to the same rows: recipes/score.py --compare MODEL MODEL ... --dataset PHOTOS")
+        print(f"  To bring models to the same rows: {command('score')} --compare MODEL MODEL ... --dataset PHOTOS")
     if left_out:
         print("\nLeft out:\n" + "\n".join(f"  {cell(folder, WIDTH)}: {reason}" for folder, reason in left_out))
     if target:

@@ -1,9 +1,12 @@
-"""The error for what a user gave: what was expected, what was found, what to type next."""
+"""The error for what a user gave: what was expected, what was found, what to type next; and how that is typed."""
 
 import contextlib
+import errno
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 
@@ -20,6 +23,43 @@ class InputError(ValueError):
     def __init__(self, what: str, *, expected: str, found: str, fix: str) -> None:
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
         super().__init__(f"{what}\n  expected: {expected}\n  found:    {found}\n  to do:    {fix}")
+
+
+# How a process ends that was asked to, when it can go on later: EX_TEMPFAIL of BSD's sysexits.h.
+INTERRUPTED = 75
+
+
+class Interrupted(SystemExit):
+    """The run was asked to end (SIGTERM, Ctrl-C); the process ends with `INTERRUPTED` where nothing catches it.
+
+    Args:
+        what: What asked, and what was done.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(INTERRUPTED)
+        self.what = what
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def command(recipe: str) -> str:
+    """How a recipe is typed, in the way in which this process was started: who installed the library has no checkout.
+
+    Args:
+        recipe: Its stem.
+
+    Returns:
+        `hf-fashion <recipe>`, `accelerate launch -m hf_fashion.recipes.<recipe>`, or, in a checkout and from Python,
+        `accelerate launch recipes/<recipe>.py`.
+    """
+    module = str(getattr(getattr(sys.modules["__main__"], "__spec__", None), "name", ""))  # what stands behind -m
+    if Path(sys.argv[0]).stem == "hf-fashion" or module == "hf_fashion.cli":
+        return f"hf-fashion {recipe}"
+    if module.startswith("hf_fashion.recipes."):
+        return f"accelerate launch -m hf_fashion.recipes.{recipe}"
+    return f"accelerate launch recipes/{recipe}.py"
 
 
 def in_range(name: str, value: float, lowest: float, highest: float) -> None:
@@ -49,21 +89,58 @@ def library_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+# "No space left on device", "Disk quota exceeded", "File too large".
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
+
+
+@contextlib.contextmanager
+def writing(what: str) -> Iterator[None]:
+    """Turns what is raised when a disk is full, by Python, torch or safetensors, into an `InputError`.
+
+    Args:
+        what: What is being written.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        # torch's writer says only that a write failed, and safetensors puts the system's words into a message.
+        words = (*map(os.strerror, _FULL), "PytorchStreamWriter", "inline_container")
+        if getattr(error, "errno", None) not in _FULL and not any(word in str(error) for word in words):
+            raise
+        raise InputError(
+            what, expected="a disk with room for it", found=f"{type(error).__name__}: {error}".splitlines()[0],
+            fix="make room there; a run goes on with --resume_from_checkpoint last",
+        ) from error  # fmt: skip
+
+
 def script(main: Callable[..., Any]) -> Callable[..., None]:
-    """Wraps a recipe's `main` for the command line: an `InputError` ends it with its message, not a traceback."""
+    """Wraps a recipe's `main` for the command line.
+
+    The process ends with 0, or with 1 and the message of an `InputError` instead of a traceback; with `INTERRUPTED`
+    when it was asked to end and can go on later; with 130 when Ctrl-C broke it off.
+    """
 
     @functools.wraps(main)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
             main(*args, **kwargs)
-            # Several processes may abort when the interpreter ends before their group does. Not imported here, since
-            # a word that needs no net needs no torch.
-            distributed = sys.modules.get("torch.distributed")
-            if distributed is not None and distributed.is_initialized():
-                distributed.destroy_process_group()
+            _leave_group()
+        except Interrupted:
+            _leave_group()
+            raise
         except InputError as error:
             sys.exit(f"\nerror: {error}\n")
         except KeyboardInterrupt:
             sys.exit(130)  # as a shell reports it; what to type next was printed where it is known
 
     return run
+
+
+def _leave_group() -> None:
+    # Several processes may abort when the interpreter ends before their group does. Not imported here, since a word
+    # that needs no net needs no torch.
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_initialized():
+        distributed.destroy_process_group()

@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import Bbox
 from PIL import Image
+
+from hf_fashion.report import cell
 
 # Rows of a plot beyond which it is cut to the weakest: a thousand classes do not fit on a page.
 MOST_ROWS = 40
 INK, GREY, BLUE, ORANGE = "#1f2430", "#8a8f99", "#2f6fde", "#d9762b"
+LETTER = 0.09  # inches that a letter of a title is wide, on average; one of a tick's label is 0.08
 
 
 def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step: int | None = None) -> Figure:
@@ -35,6 +39,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
                 axes.plot(*zip(*points, strict=True), color=color, label=label, marker="o", markersize=3.5)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
+        _name_lone_points(axes)
     kept = [entry["epoch"] for entry in history if entry.get("step") == best_step and f"eval_{metric}" in entry]
     if kept:
         value = next(
@@ -47,7 +52,26 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
         _plain(axes)
         if axes.has_data():
             axes.legend(frameon=False)
+        else:
+            axes.set_axis_off()
+            axes.text(0.5, 0.5, "not measured", ha="center", color=GREY, transform=axes.transAxes)
     return figure
+
+
+def _name_lone_points(axes: Any) -> None:
+    """Of a single epoch there is no line: its dots are made larger, and their values stand beside them."""
+    epochs = {float(x) for line in axes.lines for x in line.get_xdata()}
+    if len(epochs) != 1:
+        return
+    [epoch] = epochs
+    axes.set_xticks([epoch], [f"{epoch:.3g}"])
+    axes.set_xlim(epoch - 1, epoch + 1)
+    axes.margins(y=0.4)
+    for number, line in enumerate(axes.lines):  # on either side: two losses may be equal
+        line.set_markersize(9)
+        value, side = float(line.get_ydata()[0]), 1 - 2 * (number % 2)
+        axes.annotate(f"{value:.3f}", (epoch, value), (10 * side, 0), textcoords="offset points", va="center",
+                      ha="left" if side > 0 else "right", color=INK)  # fmt: skip
 
 
 def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> Figure:
@@ -62,13 +86,18 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], tit
         title += f" (the {MOST_ROWS} most confused of {len(labels)} classes)"
         counts, labels = counts[np.ix_(kept, kept)], [labels[number] for number in kept]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    size = max(4.5, 0.55 * len(labels) + 2.2)
-    figure = Figure(figsize=(size + 0.6, size), layout="constrained")
+    # A square of cells, beside and below it the labels, and the colour bar.
+    side = max(3.2, 0.55 * len(labels))
+    title = textwrap.fill(title, int(side / LETTER))
+    names = [_short(label) for label in labels]
+    beside = 0.6 + 0.08 * max(map(len, names), default=0)
+    below = 0.6 + 0.06 * max(map(len, names), default=0)
+    figure = Figure(figsize=(beside + side + 1.2, side + below + 0.3 * (1 + title.count("\n"))), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(labels))
-    axes.set_xticks(ticks, [_short(label) for label in labels], rotation=45, ha="right", rotation_mode="anchor")
-    axes.set_yticks(ticks, [_short(label) for label in labels])
+    axes.set_xticks(ticks, names, rotation=45, ha="right", rotation_mode="anchor")
+    axes.set_yticks(ticks, names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     axes.set_title(title, loc="left")
@@ -84,18 +113,21 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], tit
 
 def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float], high: Sequence[float],
               counts: Sequence[int], title: str) -> Figure:  # fmt: skip
-    """One row a name, best first: a dot at the value, a line over its interval, n beside the name."""
+    """One row a name, best first: a dot at the value, a line over its interval, n beside the name.
+
+    The values stand in a column of their own on the right, where none lies on an axis or on another one.
+    """
     order = np.argsort(values)
     figure = Figure(figsize=(7, max(2.4, 0.34 * len(names) + 1.2)), layout="constrained")
     axes = figure.subplots()
     for row, number in enumerate(order):
         axes.plot([low[number], high[number]], [row, row], color=BLUE, alpha=0.35, linewidth=5, solid_capstyle="round")
         axes.plot(values[number], row, "o", color=BLUE)
-        axes.annotate(f"{values[number]:.2f}", (values[number], row), (0, 6), textcoords="offset points", ha="center",
-                      fontsize=8, color=INK)  # fmt: skip
+        axes.annotate(f"{values[number]:.2f}", (1, row), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", va="center", fontsize=9, color=INK)  # fmt: skip
     axes.set_yticks(range(len(names)), [f"{_short(names[number])}  (n={counts[number]})" for number in order])
     axes.set_xlim(-0.02, 1.02)
-    axes.set_ylim(-0.6, len(names) - 0.2)
+    axes.set_ylim(-0.6, len(names) - 0.4)
     figure.suptitle(textwrap.fill(title, 72), x=0.01, ha="left")
     axes.grid(axis="x", color="#e6e8ec")
     _plain(axes)
@@ -103,17 +135,18 @@ def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float
 
 
 def photo_sheet(photos: Sequence[Image.Image], captions: Sequence[str], title: str, columns: int = 6) -> Figure:
-    """Photos in a grid, a caption under each; with no photos a sheet that says so."""
+    """Photos in a grid, a caption above each; with no photos a sheet that says so."""
     columns = min(columns, max(3, len(photos)))
     rows = max(1, -(-len(photos) // columns))
     figure = Figure(figsize=(columns * 1.75, rows * 2.35 + 0.4), layout="constrained")
-    figure.suptitle(title, x=0.01, ha="left")
+    figure.suptitle(textwrap.fill(title, int(columns * 1.75 / LETTER)), x=0.01, ha="left")
     if not photos:
         figure.text(0.5, 0.4, "none", ha="center", color=GREY)
         return figure
     grid = figure.subplots(rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.axis("off")
+        axes.set_anchor("N")  # captions of a row at one height, whatever the shapes of its photos
     for axes, photo, caption in zip(grid.flat, photos, captions, strict=False):
         thumbnail = photo.copy()
         thumbnail.thumbnail((256, 256))
@@ -128,8 +161,9 @@ def _plain(axes: Any) -> None:
 
 
 def _short(label: str, width: int = 28) -> str:
-    # `$` starts mathematics in matplotlib, and a label may hold one.
-    return textwrap.shorten(label, width, placeholder="…").replace("$", r"\$") or "…"
+    # Cut in the middle: names of one family differ at their ends. `$` starts mathematics in matplotlib.
+    cut = cell(" ".join(label.split()), width)
+    return " ".join(cut.split()).replace("$", r"\$") or "…"
 
 
 def comparison(
@@ -156,7 +190,10 @@ def comparison(
         title += f" (the first {MOST_ROWS} of {len(names)})"
         names, values, gaps, words = names[:MOST_ROWS], values[:MOST_ROWS], gaps[:MOST_ROWS], words[:MOST_ROWS]
     paired = any(gaps)
-    figure = Figure(figsize=(11 if paired else 7, 1.3 + 0.55 * len(names)), layout="constrained")
+    width = 11 if paired else 8.5
+    figure = Figure(figsize=(width, 1.5 + 0.55 * len(names)), layout="constrained")
+    title = f"{metric.replace('_', ' ').capitalize()}, {title}".rstrip(", ")
+    figure.suptitle(textwrap.fill(title, int(width / LETTER)), x=0.01, ha="left")
     panels = figure.subplots(1, 1 + paired, sharey=True, squeeze=False)[0]
     left = panels[0]
     for row, (value, low, high) in enumerate(values):
@@ -171,6 +208,7 @@ def comparison(
                 continue
             # Seen from this model: the pair's difference is the best minus this one.
             behind, low, high = (-100 * gap[key] for key in ("difference", "difference_high", "difference_low"))
+            behind = round(behind, 1) or 0.0  # never -0.0
             said = f"a tie ({behind:+.1f})" if gap["tie"] else f"worse by {-behind:.1f}"
             _interval_row(right, row, behind, low, high, GREY if gap["tie"] else ORANGE, said)
         right.axvline(0, color=INK, linewidth=0.8, zorder=1)
@@ -180,7 +218,6 @@ def comparison(
         shown = [f"{name}  ({word})" if word else name for name, word in zip(shown, words, strict=True)]
     left.set_yticks(range(len(names)), shown)
     left.set_ylim(len(names) - 0.5, -0.7)
-    left.set_title(f"{metric.replace('_', ' ').capitalize()}, {title}".rstrip(", "), loc="left")
     for axes in panels:
         axes.grid(axis="x", color="#e6e8ec")
         axes.set_axisbelow(True)
@@ -210,54 +247,81 @@ def sweep(
     """A panel a setting: the mean of each point and its spread over the seeds, against the value of that setting.
 
     Args:
-        settings: Setting -> its values in their order; none for a range of numbers.
-        names: What stands beside each point; the best first.
+        settings: Setting -> its values; none for a range of numbers.
+        names: What stands over each point, where there is room; the best first.
         points: The value of every setting, for each point.
         values: The metric on validation with each seed, for each point.
         metric: Its name.
         log: The ranges that are drawn on a log scale.
     """
     columns, rows = min(3, len(settings)), -(-len(settings) // 3)
-    figure = Figure(figsize=(max(6.5, 4.2 * columns), 0.6 + 3.4 * rows), layout="constrained")
+    width = max(6.5, 4.2 * columns)
+    figure = Figure(figsize=(width, 0.9 + 3.4 * rows), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
     for spare in panels[len(settings) :]:
         spare.axis("off")
-    several = any(len(seeds) > 1 for seeds in values)
-    order = {
-        name: {choice: float(place) for place, choice in enumerate(choices)}
-        or {point[name]: float(point[name]) for point in points}
-        for name, choices in settings.items()
-    }
+    labels, taken = [], []
     for axes, (name, choices) in zip(panels, settings.items(), strict=False):
-        # Points that share a value lie beside each other, in the same order at each value.
-        mates: dict[str, list[int]] = {}
-        for number in sorted(range(len(points)), key=lambda n: [order[key][points[n][key]] for key in settings]):
-            mates.setdefault(points[number][name], []).append(number)
+        ticks = _ordered(choices, [point[name] for point in points])
         for number in reversed(range(len(points))):  # the best on top
-            value, seeds = points[number][name], values[number]
-            place, beside = order[name][value], mates[value]
-            if choices:
-                place += 0.6 * ((beside.index(number) + 0.5) / len(beside) - 0.5)
-            mean, color = float(np.mean(seeds)), BLUE if number else ORANGE
+            value, seeds, color = points[number][name], values[number], BLUE if number else ORANGE
+            if choices:  # points that share a value lie beside each other, the best on the left
+                mates = [mate for mate, point in enumerate(points) if point[name] == value]
+                place = ticks.index(value) + 0.6 * ((mates.index(number) + 0.5) / len(mates) - 0.5)
+            else:
+                place = float(value)
+            mean, std = float(np.mean(seeds)), float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
+            ends = min(mean - std, *seeds), max(mean + std, *seeds)
             if len(seeds) > 1:
-                std = float(np.std(seeds, ddof=1))
                 axes.plot([place, place], [mean - std, mean + std], color=color, alpha=0.35, linewidth=5,
                           solid_capstyle="butt")  # fmt: skip
                 axes.plot([place] * len(seeds), seeds, "_", color=INK, markersize=8, markeredgewidth=1, zorder=3)
-            axes.plot(place, mean, "o", color=color, zorder=4, label=None if number else f"best: {mean:.3f}")
-            if len(points) <= MOST_ROWS:
-                axes.annotate(names[number], (place, mean), (5, 0), textcoords="offset points", va="center",
-                              fontsize=7, color=INK)  # fmt: skip
+            axes.plot(place, mean, "o", color=color, zorder=4)
+            if number < MOST_ROWS:
+                label = axes.annotate(names[number], (place, ends[1]), (0, 5), textcoords="offset points", ha="center",
+                                      fontsize=7, color=INK)  # fmt: skip
+                labels.append(label)
+            taken.append((axes, place, *ends))
         if choices:
-            axes.set_xticks(range(len(choices)), [_short(choice, 16) for choice in choices])
-            axes.set_xlim(-0.6, len(choices) - 0.4)
+            shown = [_short(choice, 24) for choice in ticks]
+            crowded = sum(len(text) + 2 for text in shown) * 0.08 > width / columns - 0.8
+            turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+            axes.set_xticks(range(len(ticks)), shown, **turned)
+            axes.set_xlim(-0.6, len(ticks) - 0.4)
         elif name in log:
             axes.set_xscale("log")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#e6e8ec")
         axes.set_axisbelow(True)
+        axes.margins(y=0.12)
         _plain(axes)
-    panels[0].legend(frameon=False)
-    told = ": dot = mean (number = point), bar = one standard deviation, dash = a seed" if several else ""
-    figure.suptitle(f"{metric.replace('_', ' ').capitalize()} on validation{told}", x=0.01, ha="left")
+    several = any(len(seeds) > 1 for seeds in values)
+    told = ", bar = one standard deviation, dash = a seed" if several else ""
+    title = f"{metric.replace('_', ' ').capitalize()} on validation (number = point, orange = the best, "
+    title += f"{np.mean(values[0]):.3f}{told})"
+    figure.suptitle(textwrap.fill(title, int(width / LETTER)), x=0.01, ha="left")
+    _keep_apart(figure, labels[::-1], taken)
     return figure
+
+
+def _ordered(choices: Sequence[str], best_first: Sequence[str]) -> list[str]:
+    """The values of a setting: numbers by size, since a trend is read off them; words in the order of their best."""
+    try:
+        return sorted(choices, key=float)
+    except ValueError:
+        return sorted(choices, key=[*best_first, *choices].index)
+
+
+def _keep_apart(figure: Figure, labels: Sequence[Any], taken: Sequence[tuple[Any, float, float, float]]) -> None:
+    """Removes the labels that would lie on a point (axes, x, its lowest and highest y) or on a label before them."""
+    figure.draw_without_rendering()  # places are known once all is laid out
+    boxes = []
+    for axes, x, low, high in taken:
+        left, bottom = axes.transData.transform((x, low))
+        boxes.append(Bbox([[left - 5, bottom - 4], [left + 5, axes.transData.transform((x, high))[1] + 4]]))
+    for label in labels:
+        box = label.get_window_extent().expanded(1.5, 1)  # two numbers side by side would be read as one
+        if any(box.overlaps(other) for other in boxes):
+            label.remove()
+        else:
+            boxes.append(box)

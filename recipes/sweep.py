@@ -113,7 +113,7 @@ def run(sweep: sweeps.Sweep, job: sweeps.Job, argv: list[str]) -> None:
     before = sum(os.times()[:4])
     value, metric, reason = None, None, None
     try:
-        info = classify.main(argv, measure=False).info
+        info = classify.main(argv, sweep=sweep.typed).info
         metric, value = info["metric"], info["validation"][f"eval_{info['metric']}"]
     except Exception as error:
         # Before any training: most likely all runs would end so. And with several processes, others may not know.

@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from datasets import ClassLabel, Dataset, Features
 from huggingface_hub import ModelCard
 from tiny import photos, tiny
 
@@ -13,6 +14,7 @@ from hf_fashion import attributes, record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
+from hf_fashion.tasks import attributes as task
 
 SHAPES = ("circle", "square", "stripes")
 QUICK = [
@@ -125,9 +127,12 @@ def test_the_card_says_what_was_measured_and_its_code_was_run(place):
         assert f"| {run.results[f'f1/{label}']:.2f} |" in card.text
 
 
-def test_repeated_and_resumed_runs_are_the_same(place, tmp_path):
+def test_a_repeated_run_is_the_same_and_tells_what_to_type_next(place, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/hf-fashion"])
     again = recipe.main(["--config", str(place / "run-swin" / "run.json"), "--output_dir", str(tmp_path / "again")])
     assert again.results == record.read(place / "run-swin").results
+    last = capsys.readouterr().out.strip().splitlines()[-1]
+    assert last.split() == ["hf-fashion", "score", "--model", str(again.folder), "--dataset", "OTHER_PHOTOS"]
 
 
 def test_a_metric_of_the_other_task_is_refused(place, tmp_path):
@@ -135,6 +140,34 @@ def test_a_metric_of_the_other_task_is_refused(place, tmp_path):
         recipe.main(run_of(place, "swin", "--metric_for_best_model", "top", folder=tmp_path / "x"))
     with pytest.raises(InputError, match="one of: map, f1_macro, loss"):
         recipe.main(run_of(place, "swin", "--metric-for-best-model", "accuracy", folder=tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("more", "fix"),
+    [
+        (["--class_weights", "balanced"], "--class_weights none"),
+        (["--sampler", "sqrt"], "--sampler shuffle"),
+        (["--focal_gamma", "2"], "--focal_gamma 0"),
+        (["--label_smoothing_factor", "0.1"], "--label_smoothing_factor 0"),
+        (["--metric_for_best_model", "accuracy"], "--metric_for_best_model map"),
+    ],
+)
+def test_settings_for_one_label_a_photo_are_refused_before_photos_are_read(more, fix, place, tmp_path, monkeypatch):
+    def not_yet(*_):
+        raise AssertionError("the photos were read")
+
+    monkeypatch.setattr(recipe, "read", not_yet)
+    with pytest.raises(InputError) as caught:
+        recipe.main(run_of(place, "swin", *more, folder=tmp_path / "x"))
+    assert caught.value.fix == fix
+
+
+def test_where_lists_are_found_in_the_data_the_task_itself_refuses(place):
+    rows = Dataset.from_dict({"shape": [0, 1]}, features=Features({"shape": ClassLabel(names=["a", "b"])}))
+    with pytest.raises(InputError, match="--sampler"):
+        task.prepare(rows, None, train=True, balance=1.0)
+    with pytest.raises(InputError, match="--focal_gamma"):
+        task.loss([], rows, focal_gamma=2.0)
 
 
 def test_a_finished_model_is_measured_on_other_photos(place, tmp_path):

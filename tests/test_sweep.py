@@ -65,8 +65,8 @@ def fake(ends=(), fails=(), early=()):
     """A stand-in for `classify.main`: a figure out of the settings at once; it can end or fail at the n-th run."""
     calls = []
 
-    def main(argv, *, measure):
-        assert not measure
+    def main(argv, *, sweep):
+        assert sweep.startswith("accelerate launch recipes/sweep.py --model ")
         calls.append(argv)
         settings = dict(token[2:].split("=", 1) for token in argv if "=" in token)
         folder, seed = (argv[argv.index(name) + 1] for name in ("--output_dir", "--seed"))
@@ -113,6 +113,17 @@ def test_a_grid_runs_every_point_with_every_seed_and_means_are_right(place):
     assert [float(row["mean"]) for row in rows] == sorted(means.values(), reverse=True)
     assert (found["status"], found["metric"], found["direction"]) == ("finished", "accuracy", "maximize")
     assert {"commit", "versions", "argv", "device", "dataset"} <= found.keys() and "optuna" in found["versions"]
+
+
+def test_the_record_of_a_run_says_that_the_sweep_made_it(place):
+    """The command of its own, typed again, would measure the test photos."""
+    found = told(place / "whole")
+    assert shlex.split(found["command"])[2:] == [
+        "recipes/sweep.py", *tokens(place, *GRID), "--output_dir", str(place / "whole")
+    ]  # fmt: skip
+    for trial in found["trials"]:
+        for run in trial["runs"]:
+            assert record.read(place / "whole" / run["folder"]).info["command"] == found["command"]
 
 
 def test_the_folder_has_no_checkpoint_and_no_pickle(place):
@@ -310,6 +321,17 @@ def test_the_verdict_says_a_tie_where_it_is_one(figures, says):
     if len(figures) == 3:
         says = says.replace("points 2, 1", "points " + ", ".join(str(t["trial"]) for t in sweep.ranked[1:]))
     assert says in sweep.verdict()
+
+
+def test_what_to_type_next_is_typed_as_the_sweep_was(monkeypatch):
+    sweep = object.__new__(sweeps.Sweep)
+    sweep.greater, sweep.seeds, sweep.folder = True, [1], Path("runs/the sweep")
+    sweep.asked = SimpleNamespace(rest=["--dataset", "my photos"])
+    sweep.info = {"trials": [{"trial": 0, "status": "finished", "mean": 0.5, "settings": {"flip": "True"}}]}
+    assert sweep.command().startswith("accelerate launch recipes/classify.py --dataset")
+    monkeypatch.setattr("sys.argv", ["/usr/bin/hf-fashion"])
+    assert sweep.command() == "hf-fashion classify --dataset 'my photos' --flip=True --seed 1"
+    assert sweep.resume_command() == "hf-fashion sweep --output_dir 'runs/the sweep' --resume"
 
 
 def test_without_optuna_the_extra_is_named(place, monkeypatch):

