@@ -5,6 +5,7 @@ The folder holds the model and its processor as their library saves them, `run.j
 This module knows no trainer and no task: it takes objects with `save_pretrained`, plain dicts, a `Dataset`, figures.
 """
 
+import contextlib
 import importlib.metadata
 import itertools
 import json
@@ -12,18 +13,21 @@ import os
 import platform
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 from datasets import Dataset
+from filelock import FileLock, Timeout
 
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, Interrupted, command, writing
 
 VERSIONS_OF = (
     "hf_fashion",
@@ -72,8 +76,45 @@ def refuse_in_use(folder: str | Path) -> None:
         )
 
 
+# Held while a run is going on, by the kernel: it ends with the process, however that ends. Where a disk has no such
+# locks, `filelock` makes do with the file itself, and tells by the process in it whether it is stale.
+LOCK = "run.lock"
+
+
+def refuse_running(folder: str | Path) -> None:
+    """Raises InputError while another process has a run in `folder`."""
+    if (Path(folder) / LOCK).exists():
+        _locked(folder).release()
+
+
+def _locked(folder: str | Path) -> FileLock:
+    lock = FileLock(Path(folder) / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(
+            f"--output_dir {folder}", expected="a folder that no other run works in", found="one that is running",
+            fix="wait for it, or end it; or another --output_dir",
+        ) from error  # fmt: skip
+    return lock
+
+
+# Folder -> the run that is going on there, so that what meets the training can be noted by who has only its folder.
+_RUNNING: dict[Path, "Run"] = {}
+
+
+def note(folder: str | Path, **entries: Any) -> None:
+    """Adds entries to the run.json of the run that is going on in `folder`, if one is."""
+    run = _RUNNING.get(Path(folder).resolve())
+    if run is not None:
+        run.note(**entries)
+
+
 class Run:
     """A run's folder and its `run.json`; as a context it notes how the run ended.
+
+    As a context it also makes SIGTERM an `Interrupted` (the Trainer, while it trains, finishes its step first), and
+    when it ends it lets go of the lock that `start` took.
 
     Attributes:
         folder: Where everything is.
@@ -85,6 +126,8 @@ class Run:
         self.folder, self.info, self._writes = Path(folder), info, writes
         self.name = self.folder.resolve().name  # of `.` too
         self._wall, self._cpu = time.perf_counter(), _cpu_seconds()
+        self._lock: FileLock | None = None
+        self._takes_signal = False
 
     @property
     def results(self) -> dict[str, Any]:
@@ -103,25 +146,57 @@ class Run:
             _write_json(self.folder / "run.json", self.info)
 
     def __enter__(self) -> "Run":
+        _RUNNING[self.folder.resolve()] = self
+        main = threading.current_thread() is threading.main_thread()
+        self._takes_signal = main and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+        if self._takes_signal:
+            signal.signal(signal.SIGTERM, _interrupt)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            status = "finished"
-        else:
-            status = "interrupted" if kind in (KeyboardInterrupt, SystemExit) else "failed"
-            self.info["error"] = f"{kind.__name__}: {error}".splitlines()[0]
-            if self._writes and any(self.folder.glob("checkpoint-*")):
-                go_on = f"--output_dir {shlex.quote(str(self.folder))} --resume_from_checkpoint last"
-                print(f"\n{status}; to go on from the last checkpoint: {go_on}", file=sys.stderr)
-        self.note(
-            status=status,
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            wall_seconds=round(time.perf_counter() - self._wall, 1),
-            cpu_seconds=round(_cpu_seconds() - self._cpu, 1),
-        )
+        if self._takes_signal:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _RUNNING.pop(self.folder.resolve(), None)
+        ended: dict[str, Any] = {
+            "status": "finished",
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "wall_seconds": round(time.perf_counter() - self._wall, 1),
+            "cpu_seconds": round(_cpu_seconds() - self._cpu, 1),
+        }
+        if kind is not None:
+            stopped = issubclass(kind, (KeyboardInterrupt, SystemExit))
+            told = f"{error.what}: {error.found}" if isinstance(error, InputError) else str(error)
+            ended |= {"status": "interrupted" if stopped else "failed", "error": f"{kind.__name__}: {told}".strip()}
+            ended["error"] = ended["error"].splitlines()[0]
+            if self._writes and _whole_checkpoints(self.folder):
+                place = shlex.quote(str(self.folder))
+                ended["go_on"] = f"{command(self.info['recipe'])} --output_dir {place} --resume_from_checkpoint last"
+                print(f"\n{ended['status']}; to go on from the last checkpoint: {ended['go_on']}", file=sys.stderr)
+        try:
+            self.note(**ended)
+        except OSError as full:  # a disk that is full must not hide what happened
+            if kind is None:
+                raise
+            print(f"{self.folder / 'run.json'} could not be written: {full}", file=sys.stderr)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            with contextlib.suppress(OSError):  # Windows: it is open
+                os.unlink(self._lock.lock_file)
+            self._lock.release()
+            self._lock = None
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted(f"{signal.Signals(number).name}: it was not through")
+
+
+def _whole_checkpoints(folder: Path) -> bool:
+    return any(path.name.split("-")[-1].isdigit() for path in folder.glob("checkpoint-*"))
 
 
 def start(
@@ -150,7 +225,13 @@ def start(
         device: In words.
         writes: False in all processes but the first.
         resumed_from: The checkpoint, when the run goes on from one.
+
+    Raises:
+        InputError: Another run is in the folder, or was; or the run that is resumed had other photos, and
+            `arguments` do not have `force_resume`.
     """
+    if resumed_from:
+        _refuse_other_photos(resumed_from, dataset, forced=bool(arguments.get("force_resume")))
     info = {
         "status": "running",
         "recipe": recipe,
@@ -166,11 +247,30 @@ def start(
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "resumed_from": resumed_from,
     }
+    run = Run(folder, info, writes)
     if writes:
         Path(folder).mkdir(parents=True, exist_ok=True)
-    run = Run(folder, info, writes)
+        run._lock = _locked(folder)
+        if not resumed_from and (run.folder / "run.json").exists():  # made since the folder was looked at
+            run._release()
+            refuse_in_use(folder)
     run.note()
     return run
+
+
+def _refuse_other_photos(checkpoint: str, dataset: Mapping[str, Any], forced: bool) -> None:
+    stored = Path(checkpoint).parent / "run.json"
+    before = _read_json(stored)["dataset"] if stored.is_file() else {}
+    name = "fingerprint"
+    if name not in before or before[name] == dataset.get(name):
+        return
+    if not forced:
+        raise InputError(
+            "the run that is resumed", expected=f"its own photos and labels ({name} {before[name]})",
+            found=f"others ({dataset.get(name)}) in {dataset.get('source')}",
+            fix="the photos as they were; or --force_resume True; or a new run with --model <that run's folder>",
+        )  # fmt: skip
+    print(f"forced: the run goes on with other photos or labels than it had ({before[name]}, {dataset.get(name)})")
 
 
 def write(
@@ -199,18 +299,20 @@ def write(
         **entries: More for run.json.
     """
     folder = run.folder
-    if model is not None:
-        model.save_pretrained(folder)
-        # A timm processor lies in the model's config.json; its own save_pretrained does nothing but warn.
-        if type(processor).__name__ != "TimmWrapperImageProcessor":
-            processor.save_pretrained(folder)
     others = {split: dict(figures) for split, figures in results.items() if split != reported}
-    _write_json(folder / "eval_results.json", {"split": reported, "confidence": 0.95, **results[reported], **others})
-    predictions.to_parquet(folder / "predictions.parquet")
-    (folder / "plots").mkdir(exist_ok=True)
-    for name, figure in plots.items():
-        figure.savefig(folder / "plots" / f"{name}.png", dpi=130)
-    run.note(history=history or [], plots=sorted(plots), **entries)
+    with writing(f"the results in {folder}"):
+        if model is not None:
+            model.save_pretrained(folder)
+            # A timm processor lies in the model's config.json; its own save_pretrained does nothing but warn.
+            if type(processor).__name__ != "TimmWrapperImageProcessor":
+                processor.save_pretrained(folder)
+        figures = {"split": reported, "confidence": 0.95, **results[reported], **others}
+        _write_json(folder / "eval_results.json", figures)
+        predictions.to_parquet(folder / "predictions.parquet")
+        (folder / "plots").mkdir(exist_ok=True)
+        for name, figure in plots.items():
+            figure.savefig(folder / "plots" / f"{name}.png", dpi=130)
+        run.note(history=history or [], plots=sorted(plots), **entries)
     return run
 
 
@@ -251,7 +353,7 @@ def _command(folder: str | Path, recipe: str, argv: list[str], resumed_from: str
     stored = Path(folder) / "run.json"
     if resumed_from and stored.is_file():
         return str(_read_json(stored)["command"])
-    return shlex.join(["accelerate", "launch", f"recipes/{recipe}.py", *argv])
+    return shlex.join([*command(recipe).split(), *argv])
 
 
 def _cpu_seconds() -> float:
@@ -282,5 +384,13 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     # Beside it first, then moved: who reads it meanwhile, or after a crash, finds the old or the new one whole.
     beside = path.with_suffix(".json.part")
-    beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(beside, path)
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise

@@ -18,14 +18,14 @@ from transformers import HfArgumentParser, TrainingArguments
 from transformers.utils import logging as transformers_logging
 
 from hf_fashion import record
-from hf_fashion.errors import InputError, library_errors
+from hf_fashion.errors import InputError, command, library_errors
+from hf_fashion.training import checkpoints
 
-# What a complete checkpoint holds beside its weights.
-CHECKPOINT_FILES = ("trainer_state.json", "optimizer.pt", "scheduler.pt")
 # Settings that do not change what is learned, and so may be others when a run is resumed.
 FREE_ON_RESUME = {
     "card_prose", "dataloader_num_workers", "disable_tqdm", "license", "log_level", "logging_steps",
     "per_device_eval_batch_size", "save_total_limit", "use_cpu",
+    "force_resume",
 }  # fmt: skip
 NOT_TO_REPEAT = {"config", "output_dir", "resume_from_checkpoint"}
 
@@ -64,7 +64,7 @@ def parse_args(
     datasets.disable_progress_bars()
     parser = _Parser(
         dataclasses,
-        prog=f"accelerate launch recipes/{recipe}.py",
+        prog=command(recipe),
         allow_abbrev=False,
         usage="%(prog)s [--config NAME_OR_PATH] [--setting value ...]",
     )
@@ -92,7 +92,7 @@ def parse_args(
     typed, defaults = vars(parser.parse_known_args(before + tokens)[0]), parser.defaults()
     settings = {name: value for name, value in typed.items() if value != defaults[name] and name not in NOT_TO_REPEAT}
     if stored and stored.is_file():
-        _refuse_other_settings(stored, settings)
+        _refuse_other_settings(stored, settings, forced=bool(settings.get("force_resume")))
     for group in parsed:
         if isinstance(group, TrainingArguments):
             if metrics is None and (group.bf16 or group.fp16):
@@ -194,6 +194,8 @@ def _config_tokens(config: str, parser: _Parser) -> list[str]:
     for key, value in values.items():
         if f"--{key}" not in parser.names() or key == "config":
             parser.unknown(f"--{key}", where=str(path))
+        if key == "force_resume":  # it was for that time
+            continue
         if typed[key] is None:  # `license:` or `license: null`: as if it were not there
             continue
         if isinstance(value, list):
@@ -223,54 +225,55 @@ def _config_path(config: str) -> Path:
 
 
 def _checkpoint(wanted: str, folder: str | None) -> Path:
-    """The checkpoint to go on from: `last` is the newest complete one of the folder."""
+    """The checkpoint to go on from: `last` is the newest good one of the folder."""
     todo = "--output_dir runs/<the run> --resume_from_checkpoint last"
-    if wanted == "last":
+    first = os.environ.get("RANK", "0") == "0"
+    if wanted != "last":
+        bad = checkpoints.problems(wanted)
+        if bad:
+            raise InputError(
+                f"--resume_from_checkpoint {wanted}", expected="'last', or a whole checkpoint-<step> folder",
+                found="; ".join(bad), fix=todo,
+            )  # fmt: skip
+        chosen = Path(wanted)
+    else:
         if not folder or not Path(folder).is_dir():
             raise InputError(
                 "--resume_from_checkpoint last", expected="--output_dir with the folder of the run to go on with",
                 found=f"--output_dir {folder}", fix=todo,
             )  # fmt: skip
-        there = [path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()]
-        there.sort(key=lambda path: int(path.name.split("-")[-1]))
-        complete = [path for path in there if not _missing(path)]
-        if not complete:
+        found, passed = checkpoints.newest(folder)
+        told = [f"{path}: {'; '.join(bad)}" for path, bad in passed.items()]
+        if found is None:
             raise InputError(
-                f"--output_dir {folder}", expected="a complete folder checkpoint-<step> inside",
-                found=f"{there[-1].name} without {', '.join(_missing(there[-1]))}" if there else "none",
+                f"--output_dir {folder}", expected="a whole folder checkpoint-<step> inside",
+                found="".join(f"\n  {line}" for line in told) or "none",
                 fix="start anew: without --resume_from_checkpoint, and with another --output_dir",
             )  # fmt: skip
-        passed_over = there[there.index(complete[-1]) + 1 :] if os.environ.get("RANK", "0") == "0" else []
-        for path in passed_over:
-            print(f"passed over {path}: it has no {', '.join(_missing(path))}")
-        return complete[-1]
-    if _missing(Path(wanted)):
-        raise InputError(
-            f"--resume_from_checkpoint {wanted}", expected="'last', or a complete checkpoint-<step> folder",
-            found="no " + ", ".join(_missing(Path(wanted))) + " there", fix=todo,
-        )  # fmt: skip
-    return Path(wanted)
+        chosen = found
+        for line in told if first else ():
+            print(f"passed over {line}")
+    if first:
+        bare = "" if (chosen / checkpoints.MANIFEST).is_file() else ", which has no manifest, but can be read"
+        print(f"going on from {chosen}{bare}")
+    return chosen
 
 
-def _missing(checkpoint: Path) -> list[str]:
-    missing = [name for name in CHECKPOINT_FILES if not (checkpoint / name).is_file()]
-    weights = any(any(checkpoint.glob(name)) for name in ("model*.safetensors", "adapter_model.safetensors"))
-    return missing + ([] if weights else ["model.safetensors"])
-
-
-def _refuse_other_settings(stored: Path, settings: dict[str, Any]) -> None:
+def _refuse_other_settings(stored: Path, settings: dict[str, Any], forced: bool) -> None:
     before = json.loads(stored.read_text(encoding="utf-8"))["arguments"]
     other = [
         name
         for name in sorted({*before, *settings} - FREE_ON_RESUME)
         if json.dumps(before.get(name)) != json.dumps(settings.get(name))
     ]
-    if other:
+    found = ", ".join(f"--{name} {settings.get(name, 'at its default')}" for name in other)
+    if other and not forced:
         raise InputError(
-            "the run that is resumed", expected="its own settings: they are read from its run.json",
-            found=", ".join(f"--{name} {settings.get(name, 'at its default')}" for name in other),
-            fix="leave these out; or start a new run with --model <that run's folder> and other settings",
+            "the run that is resumed", expected="its own settings: they are read from its run.json", found=found,
+            fix="leave these out; or --force_resume True; or a new run with --model <that run's folder>",
         )  # fmt: skip
+    if other and os.environ.get("RANK", "0") == "0":
+        print(f"forced: the run goes on with other settings than it had: {found}")
 
 
 def _folder(recipe: str, given: str | None, checkpoint: Path | None) -> str:
@@ -287,6 +290,7 @@ def _folder(recipe: str, given: str | None, checkpoint: Path | None) -> str:
         try:
             if checkpoint and (given is None or Path(given).resolve() == checkpoint.parent.resolve()):
                 folder = str(checkpoint.parent)
+                record.refuse_running(folder)
             elif given is not None:
                 record.refuse_in_use(given)
                 Path(given).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,6 @@
 """Training: transformers' Trainer and its arguments, and plain objects that a recipe hands to it."""
 
+from hf_fashion.training import checkpoints
 from hf_fashion.training.arguments import FashionTrainingArguments, MethodArguments
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.lora import add_lora, merge
@@ -7,6 +8,7 @@ from hf_fashion.training.losses import class_weights, classification_loss
 from hf_fashion.training.mixing import MixCollator
 from hf_fashion.training.optimizers import optimizer, parameter_groups
 from hf_fashion.training.parts import callbacks, collator, rates
+from hf_fashion.training.precision import supports_bf16, with_precision
 from hf_fashion.training.sampling import Balanced
 from hf_fashion.training.trainer import FashionTrainer, StopOnNonFiniteLoss, device_name, restore
 
@@ -20,6 +22,7 @@ __all__ = [
     "StopOnNonFiniteLoss",
     "add_lora",
     "callbacks",
+    "checkpoints",
     "class_weights",
     "classification_loss",
     "collator",
@@ -29,4 +32,6 @@ __all__ = [
     "parameter_groups",
     "rates",
     "restore",
+    "supports_bf16",
+    "with_precision",
 ]

@@ -50,6 +50,14 @@ class FashionTrainingArguments(TrainingArguments):
         default=None, metadata={"help": "'last' (needs --output_dir) or the path of a checkpoint."}
     )
 
+    force_resume: bool = field(
+        default=False, metadata={"help": "Resume although settings or photos are others than the run had."}
+    )
+    # Without it early stopping would count from 0 again.
+    restore_callback_states_from_checkpoint: bool = field(
+        default=True, metadata={"help": "Resume what callbacks count, as early stopping does, too."}
+    )
+
     # Frozen parameters do not require gradients, so none of those that do goes unused.
     ddp_find_unused_parameters: bool | None = field(default=False, metadata={"help": "Leave it False."})
 
@@ -66,6 +74,8 @@ class FashionTrainingArguments(TrainingArguments):
             ("push_to_hub", self.push_to_hub, "the Trainer's own push uploads pickles, overwrites the card", upload),
             ("hub_token", self.hub_token, "what is typed here ends in records and histories", "hf auth login"),
             ("remove_unused_columns", self.remove_unused_columns, "it would drop the photos", "leave it out"),
+            ("auto_find_batch_size", self.auto_find_batch_size, "full memory is met without it", "leave it out"),
+            ("enable_jit_checkpoint", self.enable_jit_checkpoint, "SIGTERM saves without it", "leave it out"),
             ("prediction_loss_only", self.prediction_loss_only, "nothing could be measured", "leave it out"),
             ("batch_eval_metrics", self.batch_eval_metrics, "metrics here see all rows at once", "leave it out"),
             ("bf16_full_eval", self.bf16_full_eval, "it would leave the net in half precision", "--bf16 True"),
@@ -82,7 +92,7 @@ class FashionTrainingArguments(TrainingArguments):
 class MethodArguments:
     """Settings of what is handed to the Trainer beside the net: against a long tail, noise, and too few photos."""
 
-    _argument_group_name = "method (each off by default)"
+    _argument_group_name = "method (each off by default, but for --precision)"
 
     class_weights: Literal["none", "sqrt", "balanced"] = field(
         default="none",
@@ -116,6 +126,13 @@ class MethodArguments:
         default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
     )
     lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
+    precision: Literal["auto", "full"] = field(
+        default="auto",
+        metadata={
+            "help": "auto: train in bfloat16 where it was measured to be quicker for this net on this kind of device; "
+            "full: never. --bf16 True: always. The model is measured and saved in full precision."
+        },
+    )
 
     def __post_init__(self) -> None:
         in_range("focal_gamma", self.focal_gamma, 0.0, 10.0)

@@ -32,8 +32,7 @@ class MovingAverage(TrainerCallback):
             thousands, 0.9999 for more.
 
     Raises:
-        InputError: A decay out of its range; on resume, a checkpoint of a run without an average; or just-in-time
-            checkpoints, which are written in the middle of a step.
+        InputError: A decay out of its range; or, on resume, a checkpoint of a run without an average.
     """
 
     def __init__(self, decay: float) -> None:
@@ -55,12 +54,6 @@ class MovingAverage(TrainerCallback):
         self._resumed = load_file(path)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
-        if args.enable_jit_checkpoint:
-            raise InputError(
-                "--moving_average with --enable_jit_checkpoint", expected="one of the two",
-                found="both: such a checkpoint would have the raw weights where the average belongs",
-                fix="leave --enable_jit_checkpoint out; --save_steps with a small number",
-            )  # fmt: skip
         saved = model.state_dict().keys()
         self._tracked = {name: value for name, value in model.named_parameters() if value.requires_grad} | {
             name: value for name, value in model.named_buffers() if value.is_floating_point() and name in saved
@@ -87,10 +80,10 @@ class MovingAverage(TrainerCallback):
             average.lerp_(self._tracked[name].detach(), 1 - kept)
         self._swap()
 
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if args.should_save:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            save_file({name: value.contiguous() for name, value in self._aside.items()}, folder / RAW_WEIGHTS)
+    def save(self, checkpoint: str | Path) -> None:
+        """Writes the raw weights into a checkpoint; `FashionTrainer` calls it when it writes the averaged ones."""
+        raw = {name: value.contiguous() for name, value in self._aside.items()}
+        save_file(raw, Path(checkpoint) / RAW_WEIGHTS)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._aside, self._tracked = {}, {}

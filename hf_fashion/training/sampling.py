@@ -53,12 +53,19 @@ class Balanced(torch.utils.data.Dataset):
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
 
+    def row(self, index: int) -> int:
+        """The row of `dataset` that an item of this epoch shows."""
+        return self._item(index)[0]
+
     def __getitem__(self, index: int) -> Any:
+        row, time = self._item(index)
+        return self.dataset[row, time] if isinstance(self.dataset, Augmented) else self.dataset[row]
+
+    def _item(self, index: int) -> tuple[int, int]:
         epoch = int(self._epoch)
         if self._plan[0] != epoch:
             self._plan = epoch, self._draw(epoch)
-        row, time = self._plan[1][index]
-        return self.dataset[row, time] if isinstance(self.dataset, Augmented) else self.dataset[row]
+        return self._plan[1][index]
 
     def _draw(self, epoch: int) -> list[tuple[int, int]]:
         """(row, how often it came before in this epoch) of each item."""

@@ -8,12 +8,14 @@ import torch
 from accelerate import PartialState
 from accelerate.data_loader import prepare_data_loader
 from accelerate.utils import recursively_apply
-from transformers import PreTrainedModel, Trainer, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import PredictionOutput, has_length
 
 from hf_fashion.errors import InputError, library_errors
 from hf_fashion.streaming import StreamedExamples
+from hf_fashion.training import faults
 from hf_fashion.training.averaging import MovingAverage
+from hf_fashion.training.guarded import GuardedTrainer
 
 
 class StopOnNonFiniteLoss(TrainerCallback):
@@ -57,8 +59,8 @@ class PassEpochOn(TrainerCallback):
 _IDLE = "idle"
 
 
-class FashionTrainer(Trainer):
-    """`transformers.Trainer` that restores every tensor, stops at a loss that is not finite, and counts rows once.
+class FashionTrainer(GuardedTrainer):
+    """`transformers.Trainer` that restores every tensor, keeps what was learned, and counts rows once.
 
     Checkpoints of ViT, Swin, DeiT, BEiT, DINOv2 and others keep older tensor names; the Trainer (transformers 5.23)
     loads them with `strict=False` and without renaming, so that a resumed or "best" model is part checkpoint, part
@@ -94,6 +96,7 @@ class FashionTrainer(Trainer):
             persistent_workers=args.dataloader_persistent_workers, prefetch_factor=args.dataloader_prefetch_factor,
             multiprocessing_context=args.dataloader_multiprocessing_context,
         )  # fmt: skip
+        faults.finishing(loader, self._signals)
         device = self.accelerator.device
         return prepare_data_loader(loader, device, num_processes=1, process_index=0, dispatch_batches=False)
 
@@ -186,11 +189,12 @@ def restore(model: PreTrainedModel, checkpoint: str | Path) -> None:
     model.load_state_dict(fresh.state_dict(), strict=True)
 
 
-def device_name() -> str:
-    """What the run computes on, in words: the GPU's name, or the CPU's threads."""
+def device_name(args: TrainingArguments | None = None) -> str:
+    """What the run computes on, in words: the GPU's name, or the CPU's threads; and in which precision it trains."""
     state = PartialState()
+    half = {"bf16": ", bfloat16", "fp16": ", float16"}.get(args.mixed_precision if args else "no", "")
     if state.device.type == "cuda":
-        return f"{state.num_processes} x {torch.cuda.get_device_name()}"
+        return f"{state.num_processes} x {torch.cuda.get_device_name()}{half}"
     threads = torch.get_num_threads()
     several = f", {state.num_processes} processes" if state.num_processes > 1 else ""
-    return f"{state.device.type}, {threads} thread{'s' * (threads > 1)}{several}"
+    return f"{state.device.type}, {threads} thread{'s' * (threads > 1)}{several}{half}"
