@@ -27,10 +27,14 @@ from transformers import (
 
 from hf_fashion.recipes import classify
 
-LITE0 = ["--config", "classify-efficientnet-lite0-fashion-mnist"]
+RESNET = ["--config", "classify-resnet18-fashion-mnist"]
+COMMON = ["--smallest_crop", "0.7", "--validation_share", "0.05", "--per_device_eval_batch_size", "128"]
+LITE0 = [
+    *COMMON, "--model", "efficientnet-lite0", "--image_size", "56", "--learning_rate", "1e-3",
+    "--label_smoothing_factor", "0.1", "--per_device_train_batch_size", "64",
+]  # fmt: skip
 SMALL = [
-    "--model", "sample", "--image_size", "64", "--smallest_crop", "0.7", "--validation_share", "0.05",
-    "--weight_decay", "0.05", "--per_device_train_batch_size", "64", "--per_device_eval_batch_size", "128",
+    *COMMON, "--model", "sample", "--image_size", "64", "--weight_decay", "0.05", "--per_device_train_batch_size", "64"
 ]  # fmt: skip
 # Nets for 28 pixels. Trained from nothing, a wider initialisation than transformers' 0.02 learns sooner.
 SWIN = SwinConfig(
@@ -42,12 +46,12 @@ VIT = ViTConfig(
     initializer_range=0.1,
 )  # fmt: skip
 ALONE = [
-    "--from_scratch", "True", "--smallest_crop", "0.7", "--validation_share", "0.05", "--learning_rate", "1e-3",
-    "--weight_decay", "0.05", "--label_smoothing_factor", "0.1", "--per_device_train_batch_size", "128",
-    "--per_device_eval_batch_size", "128",
+    *COMMON, "--from_scratch", "True", "--learning_rate", "1e-3", "--weight_decay", "0.05",
+    "--label_smoothing_factor", "0.1", "--per_device_train_batch_size", "128",
 ]  # fmt: skip
 ROWS: dict[str, tuple[list[str], PreTrainedConfig | None]] = {
-    "EfficientNet-Lite0, ImageNet weights": (LITE0, None),
+    "ResNet-18 from random weights": (RESNET, None),
+    "EfficientNet-Lite0, ImageNet weights": ([*LITE0, "--num_train_epochs", "4"], None),
     "small Swin, distilled weights": ([*SMALL, "--num_train_epochs", "5"], None),
     "Swin from random weights": ([*ALONE, "--num_train_epochs", "10"], SWIN),
     "ViT from random weights": ([*ALONE, "--num_train_epochs", "20"], VIT),

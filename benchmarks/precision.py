@@ -53,7 +53,8 @@ def main() -> None:
     print("| net | full, photos/s | bf16, photos/s | ratio | loss, full | loss, bf16 |\n|---|---|---|---|---|---|")
     for name in args.nets:
         whole = AutoConfig.for_model(**NETS[name].config, num_labels=10)
-        net = reset(AutoModelForImageClassification.from_config(whole), seed=0).to(args.device)
+        torch.manual_seed(0)
+        net = reset(AutoModelForImageClassification.from_config(whole)).to(args.device)
         pixels = torch.randn(args.batch_size, 3, NETS[name].side, NETS[name].side, device=args.device)
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         labels = torch.arange(args.batch_size, device=args.device) % 10

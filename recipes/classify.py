@@ -86,9 +86,8 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         resize=args.resize,
         image_size=args.image_size,
         revision=args.model_revision,
+        from_scratch=args.from_scratch,
     )
-    if args.from_scratch:
-        model = backbones.reset(model, training_args.seed)
     model.config.update(task.config(classes))
     training_args = training.with_precision(training_args, model, method.precision)
 

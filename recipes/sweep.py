@@ -100,11 +100,15 @@ def check(asked: sweeps.Asked) -> tuple[Any, Any]:
                     found=", ".join(kind.__name__ for kind in kinds), fix=f"--try {setting.name} VALUE VALUE",
                 )  # fmt: skip
             asked.swept[place] = replace(setting, whole=kinds == {int})
-    nets = {(args.model, args.model_revision, args.freeze, args.resize, args.image_size) for args, *_ in parsed}
-    for model, revision, freeze, resize, image_size in sorted(nets, key=str):
+    nets = {
+        (args.model, args.model_revision, args.freeze, args.resize, args.image_size, args.from_scratch)
+        for args, *_ in parsed
+    }
+    for model, revision, freeze, resize, image_size, from_scratch in sorted(nets, key=str):
         backbones.load_classifier(
-            model, ["a", "b"], freeze=freeze, resize=resize, image_size=image_size, revision=revision
-        )
+            model, ["a", "b"], freeze=freeze, resize=resize, image_size=image_size, revision=revision,
+            from_scratch=from_scratch,
+        )  # fmt: skip
     return args, training_args
 
 

