@@ -27,12 +27,8 @@ from transformers import (
 
 from hf_fashion.recipes import classify
 
-RESNET = ["--config", "classify-resnet18-fashion-mnist"]
+LITE0 = ["--config", "classify-efficientnet-lite0-fashion-mnist"]
 COMMON = ["--smallest_crop", "0.7", "--validation_share", "0.05", "--per_device_eval_batch_size", "128"]
-LITE0 = [
-    *COMMON, "--model", "efficientnet-lite0", "--image_size", "56", "--learning_rate", "1e-3",
-    "--label_smoothing_factor", "0.1", "--per_device_train_batch_size", "64",
-]  # fmt: skip
 SMALL = [
     *COMMON, "--model", "sample", "--image_size", "64", "--weight_decay", "0.05", "--per_device_train_batch_size", "64"
 ]  # fmt: skip
@@ -50,11 +46,10 @@ ALONE = [
     "--label_smoothing_factor", "0.1", "--per_device_train_batch_size", "128",
 ]  # fmt: skip
 ROWS: dict[str, tuple[list[str], PreTrainedConfig | None]] = {
-    "ResNet-18 from random weights": (RESNET, None),
-    "EfficientNet-Lite0, ImageNet weights": ([*LITE0, "--num_train_epochs", "4"], None),
+    "EfficientNet-Lite0, ImageNet weights": (LITE0, None),
     "small Swin, distilled weights": ([*SMALL, "--num_train_epochs", "5"], None),
-    "Swin from random weights": ([*ALONE, "--num_train_epochs", "10"], SWIN),
-    "ViT from random weights": ([*ALONE, "--num_train_epochs", "20"], VIT),
+    "Swin from random weights": ([*ALONE, "--num_train_epochs", "8"], SWIN),
+    "ViT from random weights": ([*ALONE, "--num_train_epochs", "10"], VIT),
 }
 
 
