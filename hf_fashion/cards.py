@@ -94,7 +94,7 @@ def render(
         metrics=sorted({METRIC_TYPES[name] for name in record.HEADLINE if name in results}),
         base_model=None if from_scratch else base.get("base_model"),
         base_model_relation="finetune" if base.get("base_model") and not from_scratch else None,
-        datasets=[dataset["source"]] if dataset.get("kind") == "hub" else None,
+        datasets=[_dataset_name(dataset)] if dataset.get("kind") == "hub" else None,
         eval_results=list(_eval_results(info, results)),
     )
     folder = Path(__file__).parent / "templates"
@@ -103,7 +103,8 @@ def render(
     )
     weakest = sorted(labels, key=lambda label: (results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0.0))
     shown = set(weakest[:ROWS_SHOWN])
-    output = info.get("usage", {}).get("output", "")
+    usage, shown_command = info.get("usage", {}), _without_folders(info["command"])
+    fenced = [usage.get("output", ""), usage.get("code", ""), shown_command, command or ""]
     return ModelCard(
         template.render(
             card_data=metadata.to_yaml(),
@@ -122,11 +123,12 @@ def render(
             from_scratch=from_scratch,
             prose=_prose(prose),
             plots=plots,
-            shown_command=_without_folders(info["command"]),
+            shown_command=shown_command,
             command=command,
-            fence="`" * max([3, *(len(run_) + 1 for run_ in re.findall("`+", output))]),
+            fence="`" * max([3, *(len(run_) + 1 for text in fenced for run_ in re.findall("`+", text))]),
             md=_markdown,
-            shown=lambda value: str(Path(value).name if _is_path(value) else value).replace("`", "'"),
+            shown=_in_code,
+            plain=_printable,
             fmt=_figure,
             told=_told,
             called=HEADLINES,
@@ -218,11 +220,11 @@ def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[Eva
         if results.get(name) is not None:
             yield EvalResult(
                 task_type=info["task"],
-                dataset_type=dataset["source"] if dataset.get("kind") == "hub" else _dataset_name(dataset),
+                dataset_type=_dataset_name(dataset),
                 dataset_name=_dataset_name(dataset),
-                dataset_config=dataset.get("config"),
+                dataset_config=_one_line(dataset.get("config")),
                 dataset_split=results["split"],
-                dataset_revision=dataset.get("revision"),
+                dataset_revision=_one_line(dataset.get("revision")),
                 metric_type=METRIC_TYPES[name],
                 metric_name=name,
                 metric_value=round(results[name], 4),
@@ -232,7 +234,8 @@ def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[Eva
 def _dataset_name(dataset: dict[str, Any]) -> str:
     if dataset.get("kind") == "sample":
         return "the sample photos of hf_fashion"
-    return Path(str(dataset["source"])).resolve().name if dataset.get("kind") != "hub" else str(dataset["source"])
+    source = str(dataset["source"])
+    return str(_one_line(source if dataset.get("kind") == "hub" else Path(source).resolve().name))
 
 
 def _is_path(value: Any) -> bool:
@@ -270,9 +273,25 @@ def _told(name: str, figures: dict[str, Any]) -> str:
     return f"**{figures[name]:.3f}**{interval}"
 
 
+def _in_code(value: Any) -> str:
+    """A setting or a commit between single backticks: on one line, without a backtick that would end them; of an
+    absolute path the name."""
+    return str(_one_line(str(Path(value).name if _is_path(value) else value))).replace("`", "'")
+
+
+def _one_line(text: str | None) -> str | None:
+    return None if text is None else _printable(" ".join(text.split()))
+
+
+def _printable(text: str) -> str:
+    """Text in a fence: line ends stay, other characters that cannot be printed are written out."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _markdown(text: Any) -> str:
     """Text of the user's (labels, paths) in a Markdown table or sentence: as text, never as markup."""
-    escaped = html.escape(str(text), quote=False).replace("\n", " ").replace("\r", " ")
+    # Control characters and turns of the writing direction would hide what stands there.
+    escaped = html.escape(str(_one_line(str(text))), quote=False)
     for character in "\\`*_[]|~$":
         escaped = escaped.replace(character, "\\" + character)
     return escaped

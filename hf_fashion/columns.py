@@ -1,6 +1,7 @@
 """Which columns of a dataset hold the picture and the label, and how its classes are called."""
 
 import difflib
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,6 +14,9 @@ from hf_fashion.report import Report, cell
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "path", "image_path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category")
+RARE = 20  # times as many rows has the name that a rare one may be misspelt of
+# What programs write for an empty cell.
+_MISSING = {"", "-", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"}
 _GENERIC = re.compile(r"((label|class|category)[ _-]?)?\d+", re.IGNORECASE)
 
 
@@ -36,7 +40,7 @@ def pick(features: Features, names: Mapping[str, str], split: str) -> tuple[str,
         raise InputError(
             f"column of pictures (split {split})",
             expected=f"one column of type Image, or one named {', '.join(IMAGE_COLUMNS)}",
-            found=", ".join(features) if image is None else f"{image}: {cell(str(features[image]))}",
+            found=", ".join(features) or "no column" if image is None else f"{image}: {cell(str(features[image]))}",
             fix="type --image_column NAME",
         )
     classed = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
@@ -46,7 +50,7 @@ def pick(features: Features, names: Mapping[str, str], split: str) -> tuple[str,
         raise InputError(
             f"column of labels (split {split})",
             expected=f"a column named {', '.join(LABEL_COLUMNS)}, or one ClassLabel",
-            found=", ".join(features),
+            found=", ".join(features) or "no column",
             fix="type --label_column NAME with the column that holds the class",
         )
     return image, label
@@ -80,7 +84,7 @@ def _refuse_missing(
         raise InputError(
             f"column {name} for the {wanted} (split {split})",
             expected="a column of the dataset",
-            found=", ".join(features),
+            found=", ".join(features) or "no column",
             fix=f"type --{setting} {near[0]}" if near else f"type --{setting} NAME with one of these",
         )
 
@@ -225,6 +229,16 @@ def class_names(
     extra = used - set(names)
     numeric = all(re.fullmatch(r"[0-9]+", text) for text in extra)
     names = [*names, *sorted(extra, key=lambda text: (int(text), text) if numeric else (0, text))]
+    missing = [name for name in names if name.strip().lower() in _MISSING and name in used]
+    if missing:
+        report.add(
+            "warning",
+            "dataset",
+            column,
+            expected="names of classes",
+            found=f"perhaps no label, read as a class: {cell(', '.join(missing))}",
+            fix="empty these cells if they mean that nothing is known",
+        )
     if names and all(_GENERIC.fullmatch(name) for name in names):
         report.add(
             "warning",
@@ -235,3 +249,35 @@ def class_names(
             fix="give the classes names (ClassLabel, or text in the column), or the model will answer in numbers",
         )
     return names
+
+
+def misspelt(names: Sequence[str], counts: Sequence[int]) -> list[tuple[str, str]]:
+    """Finds names of a few rows that are one edit away from the name of many: a letter more, less or other, or two
+    swapped. Digits are no letters (`size 38`, `size 39`), nor are names of three letters looked at.
+
+    Args:
+        names: Class names.
+        counts: Rows of each.
+
+    Returns:
+        The rare name and the frequent one, of each pair.
+    """
+    rows = dict(zip(names, counts, strict=True))
+    return [
+        (rare, frequent)
+        for rare in names
+        for frequent in names
+        if 0 < rows[rare] * RARE <= rows[frequent] and min(len(rare), len(frequent)) > 3 and _one_edit(rare, frequent)
+    ]
+
+
+def _one_edit(one: str, two: str) -> bool:
+    one, two = one.casefold(), two.casefold()
+    if abs(len(one) - len(two)) > 1 or one == two:
+        return False
+    start = len(os.path.commonprefix([one, two]))
+    one, two = one[start:], two[start:]
+    end = len(os.path.commonprefix([one[::-1], two[::-1]]))
+    one, two = one[: len(one) - end], two[: len(two) - end]
+    swapped = len(one) == 2 and one == two[::-1]
+    return (swapped or max(len(one), len(two)) == 1) and not any(letter.isdigit() for letter in one + two)

@@ -22,7 +22,14 @@ class InputError(ValueError):
 
     def __init__(self, what: str, *, expected: str, found: str, fix: str) -> None:
         self.what, self.expected, self.found, self.fix = what, expected, found, fix
-        super().__init__(f"{what}\n  expected: {expected}\n  found:    {found}\n  to do:    {fix}")
+        text = f"{what}\n  expected: {expected}\n  found:    {found}\n  to do:    {fix}"
+        # Names of files and columns may hold what a terminal obeys.
+        super().__init__("\n".join(printable(line) for line in text.split("\n")))
+
+
+def printable(text: str) -> str:
+    """Text with what cannot be printed (line ends, control characters, turns of the writing direction) written out."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 # How a process ends that was asked to, when it can go on later: EX_TEMPFAIL of BSD's sysexits.h.

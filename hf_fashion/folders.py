@@ -88,13 +88,23 @@ class _Tree:
                 self.report.add("note", self.name(path), "image", found="passed over: a file of the system")
             elif not _is_utf8(entry.name):
                 self._refuse(path, "a file name in UTF-8", ascii(os.fsencode(entry.name)), "rename it")
-            elif not entry.is_symlink() or self._follow(path):
+            elif entry.is_symlink() and not self._follow(path):
+                continue
+            elif not entry.is_dir() and not entry.is_file():  # reading a pipe would wait for ever
+                self._refuse(path, "a file", "a pipe, a socket or a device", "remove it")
+            else:
                 kept.append(entry)
         return kept
 
     def _follow(self, path: Path) -> bool:
         """Says whether a link may be followed: to a file inside the root only."""
-        target = path.resolve()
+        try:
+            target = path.resolve()
+        except (OSError, RuntimeError):  # Python before 3.13 raises, later ones give the link itself
+            target = path
+        if target.is_symlink():
+            self._refuse(path, PICTURE, "a link that leads back to itself", "remove the link")
+            return False
         if not target.is_relative_to(self.root.resolve()):
             self._refuse(path, "a file inside the folder", f"a link out of it, to {target}", "copy the file itself")
         elif not target.exists():

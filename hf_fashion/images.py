@@ -5,17 +5,21 @@ small file of many pixels. `decode` gives the one right answer or a `ValueError`
 of Pillow and may run in many threads at once.
 """
 
+import os
+import stat
 import warnings
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError, features
+
+from hf_fashion.errors import InputError
 
 Source = bytes | str | Path | Image.Image | np.ndarray | dict[str, Any]
 
-MAX_PIXELS = 25_000_000
 _ORIENTATION = 0x0112  # the EXIF tag
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -27,6 +31,10 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _HEADER_BYTES = 1024
+_GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow's names for grey of 2 and 4 bits
+_TILE = (322, 323)  # the TIFF tags of its width and length in pixels
+_PNG = b"\x89PNG\r\n\x1a\n"
+_EPS = "a PostScript drawing (EPS): save it as PNG or JPEG"  # Pillow would start Ghostscript
 
 # Pillow warns about odd EXIF and TIFF tags of files that it reads well. `catch_warnings` in each call would not be
 # safe in threads, so its warnings about files are switched off once, for the process; real faults are exceptions.
@@ -34,8 +42,58 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning, module=r"PIL\.")
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may be. `decode` refuses what is above the first two; of the others `odd_shape` only tells.
+
+    With the defaults no picture takes more than 500 MB of memory while it is decoded.
+
+    Args:
+        max_pixels: Width times height.
+        max_bytes: Size of the file, or of the encoded bytes.
+        min_side: The shorter side in pixels. A smaller one is a placeholder or a tracking pixel more often than a
+            garment.
+        max_aspect: The longer side divided by the shorter one. A longer picture is a banner or a separator.
+
+    Raises:
+        InputError: A limit below 1.
+    """
+
+    max_pixels: int = 25_000_000
+    max_bytes: int = 100_000_000
+    min_side: int = 16
+    max_aspect: float = 20.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if not value >= 1:  # so NaN is refused, too
+                raise InputError(name, expected="1 or more", found=str(value), fix="leave it out, or raise it")
+
+
+LIMITS = Limits()
+
+
+def odd_shape(size: tuple[int, int], limits: Limits = LIMITS) -> str:
+    """Says what is odd about the shape of a picture that can be read.
+
+    Args:
+        size: Width and height in pixels.
+        limits: Of which `min_side` and `max_aspect` count.
+
+    Returns:
+        The reason in words, "" when nothing is odd.
+    """
+    width, height = size
+    short, long = sorted(size)
+    if short < limits.min_side:
+        return f"{width} x {height} px: the shorter side is under {limits.min_side} px"
+    if long > limits.max_aspect * short:
+        return f"{width} x {height} px: one side is more than {limits.max_aspect:g} times the other"
+    return ""
+
+
 def decode(
-    source: Source, *, background: tuple[int, int, int] = (255, 255, 255), max_pixels: int = MAX_PIXELS
+    source: Source, *, background: tuple[int, int, int] = (255, 255, 255), limits: Limits = LIMITS
 ) -> Image.Image:
     """Decodes one picture.
 
@@ -43,23 +101,23 @@ def decode(
         source: Encoded bytes, the path of a file, a PIL image, an array (height, width) or (height, width, 1, 3 or 4)
             of uint8 or uint16, or the `{"bytes", "path"}` that `datasets` stores.
         background: The colour (red, green, blue; 0 to 255) that shows through transparent pixels.
-        max_pixels: Width times height that is refused when exceeded, before anything is decoded. Pillow's own limit of
-            about 179 million pixels stays in force.
+        limits: A picture of more pixels or bytes is refused by its header, before anything is decoded. Pillow's own
+            limit of about 179 million pixels stays in force.
 
     Returns:
         A new image of mode "RGB", 8 bits a channel, turned upright by its EXIF orientation, without metadata. Of an
-        animation it is the first frame.
+        animation it is the first frame; of a PIL image that stands at another frame, that one.
 
     Raises:
         ValueError: The picture cannot be read, or not with certainty; the text is the reason.
     """
     if isinstance(source, np.ndarray):
-        _check_pixels(source.shape[1::-1] if source.ndim >= 2 else (0, 0), max_pixels)
+        _check_pixels(source.shape[1::-1] if source.ndim >= 2 else (0, 0), limits)
         return _rgb(_from_array(source), background)
     if isinstance(source, Image.Image):
-        return _load(source, background, max_pixels)
-    with _open(source) as image:
-        return _load(image, background, max_pixels)
+        return _load(source, background, limits)
+    with _open(source, limits) as image:
+        return _load(image, background, limits)
 
 
 def probe(source: Source) -> tuple[int, int]:
@@ -75,48 +133,122 @@ def probe(source: Source) -> tuple[int, int]:
         return image.size
 
 
-def _open(source: Source | None) -> Image.Image:
+def _open(source: Source | None, limits: Limits | None = None) -> Image.Image:
     """Opens the header of an encoded picture, or raises a ValueError that names what the file is instead."""
     if isinstance(source, dict):
         source = source["bytes"] if source.get("bytes") is not None else source.get("path")
     if not isinstance(source, bytes | bytearray | str | Path):
         found = "nothing" if source is None else f"a {type(source).__name__}"
         raise ValueError(f"no picture: expected bytes, a path, a PIL image or an array, found {found}")
+    size = len(source) if isinstance(source, bytes | bytearray) else _file_size(source)
+    if limits is not None and size > limits.max_bytes:
+        raise ValueError(f"the file is too large: {size} bytes are more than the limit of {limits.max_bytes}")
     try:
-        image = Image.open(BytesIO(source) if isinstance(source, bytes | bytearray) else source)
+        image = _identify(source)
     except UnidentifiedImageError:
-        raise ValueError(_reason(_header(source))) from None
+        raise ValueError(_reason(_read(source, _HEADER_BYTES))) from None
     except Image.DecompressionBombError as error:
         raise ValueError(f"too many pixels: {error}") from None
-    except FileNotFoundError:
-        raise ValueError("no such file") from None
     except Exception as error:  # plug-ins of Pillow raise anything, from SyntaxError to struct.error
         raise ValueError(_fault("cannot be opened", error)) from error
     if image.format == "EPS":
         image.close()
-        raise ValueError("a PostScript drawing (EPS): save it as PNG or JPEG")  # Pillow would start Ghostscript
+        raise ValueError(_EPS)
     return image
 
 
-def _load(image: Image.Image, background: tuple[int, int, int], max_pixels: int) -> Image.Image:
+def _file_size(path: str | Path) -> int:
+    """The size of a file in bytes, or a ValueError when there is no plain file: a pipe would be waited for."""
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        raise ValueError("no such file") from None
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a null byte
+        raise ValueError(_fault("cannot be opened", error)) from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("a folder, not a file" if stat.S_ISDIR(status.st_mode) else "a device or pipe, not a file")
+    return status.st_size
+
+
+def _identify(source: bytes | bytearray | str | Path) -> Image.Image:
+    try:
+        return Image.open(BytesIO(source) if isinstance(source, bytes | bytearray) else source)
+    except Exception:
+        mended = _without_profile(_read(source))
+        if mended is None:
+            raise
+    return Image.open(BytesIO(mended))
+
+
+def _without_profile(data: bytes) -> bytes | None:
+    """Cuts the colour profile out of a PNG, since Pillow refuses one of more than 1 MB. None when there is none."""
+    if not data.startswith(_PNG):
+        return None
+    place = len(_PNG)
+    while (kind := data[place + 4 : place + 8]) not in (b"IDAT", b""):
+        end = place + 12 + int.from_bytes(data[place : place + 4], "big")
+        if kind == b"iCCP":
+            return data[:place] + data[end:]
+        place = end
+    return None
+
+
+def _load(image: Image.Image, background: tuple[int, int, int], limits: Limits) -> Image.Image:
     """Decodes an opened picture to upright RGB."""
-    _check_pixels(image.size, max_pixels)
+    if image.format == "EPS":
+        raise ValueError(_EPS)
+    _check_pixels(image.size, limits)
+    if image.format == "TIFF":
+        _check_pixels(_tile(image), limits)
+    if image.format == "JPEG2000" and image.mode == "RGBA":  # its decoder holds 16 bytes a pixel beside the picture
+        _check_pixels(image.size, replace(limits, max_pixels=max(1, limits.max_pixels * 3 // 4)))
+    key = _key_color(image)
     try:
         image.load()
     except Exception as error:
         raise ValueError(_fault("damaged or cut short", error)) from error
     turn = _UPRIGHT.get(_orientation(image))
-    rgb = _rgb(image, background)
+    if key is not None:
+        image = image.copy()
+        image.info["transparency"] = key
+    try:
+        rgb = _rgb(image, background)
+    except ValueError:
+        raise
+    except Exception as error:  # a palette without colours, for one
+        raise ValueError(_fault(f"its colours (mode {image.mode}) cannot be read", error)) from error
     if turn is not None:
         rgb = rgb.transpose(turn)
     rgb.info = {}  # it holds the orientation still: decoding the result again would turn it again
     return rgb
 
 
-def _check_pixels(size: tuple[int, ...], max_pixels: int) -> None:
+def _check_pixels(size: tuple[int, ...], limits: Limits) -> None:
     width, height = size
-    if width * height > max_pixels:
-        raise ValueError(f"too many pixels: {width} x {height} is more than the limit of {max_pixels}")
+    if width * height > limits.max_pixels:
+        raise ValueError(f"too many pixels: {width} x {height} is more than the limit of {limits.max_pixels}")
+
+
+def _tile(image: Any) -> tuple[int, ...]:
+    """Width and height of a TIFF's tiles, for which memory is taken whole, however small the picture is."""
+    try:
+        return tuple(int(image.tag_v2.get(tag, 0)) for tag in _TILE)
+    except Exception:  # broken tags: the decoder says what it makes of them
+        return (0, 0)
+
+
+def _key_color(image: Image.Image) -> int | tuple[int, ...] | None:
+    """The transparent colour of a PNG in the depth of its pixels, where Pillow leaves it in that of the file.
+
+    None when there is none, or nothing to mend.
+    """
+    key, tile = image.info.get("transparency"), getattr(image, "tile", None)
+    if key is None or image.format != "PNG" or not tile:
+        return None
+    stored = tile[0][3]
+    if stored in _GREY_STEPS:
+        return key * _GREY_STEPS[stored]
+    return tuple(part >> 8 for part in key) if stored == "RGB;16B" else None
 
 
 def _orientation(image: Image.Image) -> int:
@@ -131,24 +263,32 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     if image.mode == "F":
         raise ValueError("pixels are decimal numbers without a fixed range: save it with 8 bits a channel")
     if image.mode.startswith("I"):
-        image = _from_array(_sixteen_bit(np.asarray(image)))
-    elif image.mode == "LAB":
-        image = _from_lab(image)
-    elif image.has_transparency_data:
-        if image.mode == "La":  # Pillow converts premultiplied grey to LA only
-            image = image.convert("LA")
+        return _from_integers(image, background)
+    if image.mode == "LAB":
+        return _from_lab(image)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    if image.mode == "La":  # Pillow converts premultiplied grey to LA only
+        image = image.convert("LA")
+    if image.mode != "RGBA":
         image = image.convert("RGBA")
-        canvas = Image.new("RGB", image.size, background)
-        canvas.paste(image, mask=image.getchannel("A"))
-        return canvas
-    return image.convert("RGB")
+    canvas = Image.new("RGB", image.size, background)
+    canvas.paste(image, mask=image.getchannel("A"))
+    return canvas
 
 
-def _sixteen_bit(array: np.ndarray) -> np.ndarray:
-    """Checks that integers are within 16 bits, since the scale of 32-bit pictures cannot be known."""
-    if array.min() < 0 or array.max() > 65535:
-        raise ValueError(f"32-bit pixels from {array.min()} to {array.max()}: save it with 8 or 16 bits a channel")
-    return array.astype(np.uint16)
+def _from_integers(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    """Scales grey of 16 bits, also in a container of 32; the scale of others cannot be known."""
+    array = np.asarray(image)
+    low, high = int(array.min()), int(array.max())
+    is_wide = image.mode == "I" and image.format not in ("PNG", "PPM")  # these two are of 16 bits in any mode
+    if low < 0 or high > 65535 or is_wide and 0 < high <= 255:
+        raise ValueError(f"32-bit pixels from {low} to {high}: save it with 8 or 16 bits a channel")
+    grey = _from_array(array.astype(np.uint16)).convert("RGB")
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        grey.paste(background, mask=Image.fromarray(array == key))
+    return grey
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
@@ -157,8 +297,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
         array = array[:, :, 0]
     if 0 in array.shape or not (array.ndim == 2 or array.ndim == 3 and array.shape[2] in (3, 4)):
         raise ValueError(f"an array must be (height, width) or (height, width, 1, 3 or 4), found {array.shape}")
-    if array.dtype == np.uint16:
-        array = ((array.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if array.dtype.kind == "u" and array.dtype.itemsize == 2:  # of any byte order
+        wide = array.astype(np.uint32)
+        wide += 128  # in place, as the next line: at 25 megapixels each copy takes 100 MB
+        wide //= 257
+        array = wide.astype(np.uint8)
     if array.dtype != np.uint8:
         raise ValueError(f"an array must be uint8 or uint16, found {array.dtype}: scale it to 0..255 and cast it")
     return Image.fromarray(np.ascontiguousarray(array))
@@ -176,11 +319,12 @@ def _from_lab(image: Image.Image) -> Image.Image:
     return converted
 
 
-def _header(source: bytes | bytearray | str | Path) -> bytes:
+def _read(source: bytes | bytearray | str | Path, count: int | None = None) -> bytes:
+    """The first bytes of a source, or all."""
     if isinstance(source, bytes | bytearray):
-        return bytes(source[:_HEADER_BYTES])
+        return bytes(source[:count])
     with open(source, "rb") as file:
-        return file.read(_HEADER_BYTES)
+        return file.read() if count is None else file.read(count)
 
 
 def _reason(header: bytes) -> str:
@@ -190,21 +334,24 @@ def _reason(header: bytes) -> str:
         return "the file is empty (0 bytes)"
     if text.startswith(b"version https://git-lfs.github.com/spec"):
         return "a git-lfs pointer, not the picture itself: run `git lfs pull`"
+    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):  # it may hold an SVG drawing
+        return "an HTML page, perhaps the error page of a download"
     if b"<svg" in text:
         return "an SVG drawing: save it as PNG or JPEG"
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<body")):
-        return "an HTML page, perhaps the error page of a download"
     if text.startswith(b"<?xml"):
         return "an XML file"
     if text.startswith(b"%!ps"):
-        return "a PostScript drawing (EPS): save it as PNG or JPEG"
+        return _EPS
     if text.startswith(b"%pdf"):
         return "a PDF file: save its pages as PNG or JPEG"
     if header[4:8] == b"ftyp" and header[8:12] in (b"heic", b"heix", b"hevc", b"mif1", b"msf1"):
         return "a HEIC photo: convert it to JPEG (or install and register pillow-heif)"
+    if header[4:12] in (b"ftypavif", b"ftypavis") and not features.check("avif"):
+        return "an AVIF picture that this Pillow cannot read: convert it to PNG or JPEG (or install pillow>=11.3)"
     if header.startswith(b"PK\x03\x04"):
         return "a zip archive"
-    if header.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*")):
+    kinds = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*")
+    if header.startswith(kinds) or header[8:12] == b"WEBP" or header[4:12] in (b"ftypavif", b"ftypavis"):
         return "a picture whose header is damaged or cut short"
     return "not a picture in any format that Pillow reads"
 

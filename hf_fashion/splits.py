@@ -166,7 +166,7 @@ def _first_copies(rows: Dataset) -> np.ndarray:
     """Gives for each row the number of the first row whose encoded picture is the same (rows,)."""
     raw = rows.select_columns(["image"]).cast_column("image", Image(decode=False))
     sizes = [_size(source) for batch in raw.iter(_BATCH) for source in batch["image"]]
-    often = {size for size, count in Counter(sizes).items() if count > 1}
+    often = {size for size, count in Counter(sizes).items() if count > 1 and size >= 0}
     seen: dict[bytes, int] = {}
     first = np.arange(len(rows))
     number = 0

@@ -5,6 +5,7 @@ refused rather than guessed.
 """
 
 import codecs
+import contextlib
 import csv
 import io
 import json
@@ -129,7 +130,9 @@ def _csv(
     """Parses a CSV file with the one delimiter under which its header names a column of pictures."""
     readings = {}
     for delimiter in _DELIMITERS:
-        header = next(csv.reader(io.StringIO(text), delimiter=delimiter), [])
+        header: list[str] = []
+        with contextlib.suppress(csv.Error):  # said below, where the file is read
+            header = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
         if any(name.strip() in image_columns for name in header):
             readings[delimiter] = [name.strip() for name in header]
     if all(len(header) == 1 for header in readings.values()):
@@ -154,7 +157,12 @@ def _csv(
         next(reader)
         line = reader.line_num + 1
         for values in reader:
-            if len(values) == len(names):
+            if any("\0" in value for value in values):
+                report.add(
+                    "error", f"{path.name}:{line}", "", expected="text", found="a null character",
+                    fix="mend the line; perhaps the file is damaged, or not in UTF-8",
+                )  # fmt: skip
+            elif len(values) == len(names):
                 rows.append((line, dict(zip(names, values, strict=True))))
             elif values:
                 report.add(
@@ -180,10 +188,11 @@ def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[
         if not content.strip():
             continue
         try:
-            row = json.loads(content)
+            row = json.loads(content, parse_constant=_refuse_constant)
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__}")
-        except ValueError as error:
+            json.dumps(row, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
+        except (ValueError, RecursionError) as error:
             report.add(
                 "error",
                 f"{path.name}:{line}",
@@ -196,6 +205,10 @@ def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[
         rows.append((line, row))
         names.update(dict.fromkeys(row))
     return list(names), rows
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is not JSON")
 
 
 def resolve(values: Sequence[str | None], where: Sequence[str], folder: Path, report: Report) -> list[Path | None]:
@@ -257,9 +270,9 @@ def _missing(path: Path, folder: Path) -> Refusal | None:
         if real.is_file():
             return None
         if real.exists():
-            return PICTURE, f"a folder: {path.name}", "name a file"
-    except (OSError, ValueError) as error:
-        return PICTURE, f"{path.name}: {error}", "mend the path"
+            return PICTURE, f"no file but a folder or a pipe: {path.name}", "name a file"
+    except (OSError, RuntimeError, ValueError) as error:  # too long, links in a circle, a null character
+        return PICTURE, f"{cell(path.name)}: {error}", "mend the path"
     other = next(
         (form for form in ("NFC", "NFD") if (path.parent / unicodedata.normalize(form, path.name)).exists()), ""
     )

@@ -7,17 +7,14 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
+import bad_pictures
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from bad_pictures import encoded
+from PIL import EpsImagePlugin, Image, ImageCms
 
 from hf_fashion import images
-
-
-def encoded(image, format="PNG", **options):
-    buffer = BytesIO()
-    image.save(buffer, format, **options)
-    return buffer.getvalue()
+from hf_fashion.errors import InputError
 
 
 def noise(height=20, width=30, channels=3, seed=0):
@@ -26,12 +23,7 @@ def noise(height=20, width=30, channels=3, seed=0):
 
 def png(width, height, depth=8, color=0):
     """A PNG file that is all header: its size is claimed, its pixels are missing."""
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    return bad_pictures.png((width, height), depth, color, zlib.compress(b""))
 
 
 def test_all_ways_in_give_the_same_pixels(tmp_path):
@@ -185,7 +177,7 @@ def test_no_picture_at_all(source):
 def test_missing_file_and_folder(tmp_path):
     with pytest.raises(ValueError, match="no such file"):
         images.decode(tmp_path / "none.jpg")
-    with pytest.raises(ValueError, match="cannot be opened"):
+    with pytest.raises(ValueError, match="a folder"):
         images.decode(tmp_path)
 
 
@@ -194,12 +186,77 @@ def test_pixel_limit_holds_before_decoding():
     with pytest.raises(ValueError, match="6000 x 5000 is more than the limit of 25000000"):
         images.decode(png(6000, 5000))
     with pytest.raises(ValueError, match="too many pixels"):
-        images.decode(png(20000, 20000), max_pixels=10**9)  # Pillow's own limit
+        images.decode(png(20000, 20000), limits=images.Limits(max_pixels=10**9))  # Pillow's own limit
     with pytest.raises(ValueError, match="too many pixels"):
-        images.decode(noise(), max_pixels=599)
+        images.decode(noise(), limits=images.Limits(max_pixels=599))
     with pytest.raises(ValueError, match="too many pixels"):
-        images.decode(Image.fromarray(noise()), max_pixels=599)
-    assert images.decode(noise(), max_pixels=600).size == (30, 20)
+        images.decode(Image.fromarray(noise()), limits=images.Limits(max_pixels=599))
+    assert images.decode(noise(), limits=images.Limits(max_pixels=600)).size == (30, 20)
+
+
+def test_file_size_limit_holds_before_reading(tmp_path):
+    path = tmp_path / "large.jpg"
+    with open(path, "wb") as file:
+        file.truncate(images.LIMITS.max_bytes + 1)  # of no bytes on the disk
+    for source in (path, {"bytes": None, "path": str(path)}, bytes(images.LIMITS.max_bytes + 1)):
+        with pytest.raises(ValueError, match="100000001 bytes are more than the limit of 100000000"):
+            images.decode(source)
+    data = encoded(Image.fromarray(noise()))
+    with pytest.raises(ValueError, match="the file is too large"):
+        images.decode(data, limits=images.Limits(max_bytes=len(data) - 1))
+    assert images.decode(data, limits=images.Limits(max_bytes=len(data))).size == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("size", "reason"),
+    [
+        ((15, 300), "15 x 300 px: the shorter side is under 16 px"),
+        ((16, 320), ""),
+        ((320, 16), ""),
+        ((321, 16), "321 x 16 px: one side is more than 20 times the other"),
+    ],
+)
+def test_odd_shapes_are_told_and_decoded(size, reason):
+    assert images.odd_shape(size) == reason
+    assert images.decode(Image.new("RGB", size)).size == size
+    assert images.odd_shape(size, images.Limits(min_side=1, max_aspect=1000)) == ""
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan")])
+@pytest.mark.parametrize("name", ["max_pixels", "max_bytes", "min_side", "max_aspect"])
+def test_a_limit_below_one_is_refused(name, value):
+    with pytest.raises(InputError, match=name):
+        images.Limits(**{name: value})
+
+
+def test_no_drawing_starts_ghostscript_however_it_is_given(monkeypatch):
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *args, **kwargs: pytest.fail("Ghostscript was started"))
+    with pytest.raises(ValueError, match="EPS"):
+        images.decode(Image.open(BytesIO(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")))
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_the_key_colour_of_shallow_grey_is_transparent(depth):
+    key = 1
+    row = bytes([0b00_01_10_11] if depth == 2 else [0x01, 0x23])
+    lines = zlib.compress(b"\0" + row)
+    data = bad_pictures.png((4, 1), depth, 0, lines, [(b"tRNS", struct.pack(">H", key))])
+    step = 255 // (2**depth - 1)
+    assert np.asarray(images.decode(data))[0, :, 0].tolist() == [0, 255, 2 * step, 3 * step]
+
+
+def test_a_palette_without_colours_is_refused():
+    image = Image.new("P", (3, 3))
+    image.palette = None
+    with pytest.raises(ValueError, match="mode P"):
+        images.decode(image)
+
+
+def test_jpeg_2000_with_transparency_has_a_lower_limit_of_pixels():
+    data = encoded(Image.new("RGBA", (30, 20)), "JPEG2000")
+    assert images.decode(data, limits=images.Limits(max_pixels=800)).size == (30, 20)
+    with pytest.raises(ValueError, match="too many pixels"):
+        images.decode(data, limits=images.Limits(max_pixels=799))
 
 
 def test_arrays():

@@ -96,8 +96,8 @@ def test_nothing_there(tmp_path, monkeypatch):
     expect_error(7, "a int")
     expect_error("photos", "leave the revision out", revision="main")
     expect_error("photos", "leave the config out", config="default")
-    (tmp_path / "a.zip").write_bytes(b"PK")
-    expect_error("a.zip", ".csv, .tsv, .jsonl, .parquet")
+    (tmp_path / "a.rar").write_bytes(b"Rar!")
+    expect_error("a.rar", ".csv, .tsv, .jsonl, .parquet, .zip")
 
 
 def test_hub_without_a_network(monkeypatch):

@@ -91,7 +91,22 @@ def _load_from(
         )
     processor = load_processor(folder, config, model, resize, image_size)
     head = "needed" if labels is None else "kept" if names == own else "new"
+    if head != "new":
+        _refuse_two_orders(config, own, model)
     return _load(folder, config, names, head, model, input_spec(processor)), processor
+
+
+def _refuse_two_orders(config: PreTrainedConfig, own: list[str], model: str | Path) -> None:
+    """Raises InputError when id2label and label2id of a head that is used name other numbers."""
+    numbers = {str(label): int(number) for label, number in (config.label2id or {}).items()}
+    odd = {label: number for number, label in enumerate(own) if numbers.get(label, number) != number}
+    if odd or not set(numbers) <= set(own):
+        raise InputError(
+            f"the labels of the model '{model}'",
+            expected="id2label and label2id that say the same",
+            found=f"config.json says both, and not the same of {next(iter({*odd, *(set(numbers) - set(own))}))!r}",
+            fix="correct config.json: id2label is what pipeline answers with",
+        )
 
 
 def reset(model: PreTrainedModel) -> PreTrainedModel:

@@ -269,16 +269,19 @@ class Sweep:
         figures = ["mean", "std", "min", "max", "n", "cpu_seconds"]
         with (self.folder / "sweep.csv").open("w", encoding="utf-8", newline="") as file:
             rows = csv.writer(file)
+
+            def write(*cells: Any) -> None:
+                rows.writerow([spreadsheet_cell(each) for each in cells])
+
             seeds = [f"{self.info['metric']}_seed_{seed}" for seed in self.seeds]
-            rows.writerow(["trial", *names, *figures, *seeds, "status", "reason"])
+            write("trial", *names, *figures, *seeds, "status", "reason")
             for entry in [*ranked, *others]:
                 by_seed = {run["seed"]: run["value"] for run in entry["runs"]}
-                rows.writerow(
-                    [entry["trial"], *(entry["settings"][name] for name in names)]
-                    + [entry.get(name) for name in figures]
-                    + [by_seed.get(seed) for seed in self.seeds]
-                    + [entry["status"], entry["reason"]]
-                )
+                write(
+                    entry["trial"], *(entry["settings"][name] for name in names),
+                    *(entry.get(name) for name in figures), *(by_seed.get(seed) for seed in self.seeds),
+                    entry["status"], entry["reason"],
+                )  # fmt: skip
 
     def figure(self) -> Any:
         """The matplotlib figure: a panel a setting, mean and spread over the seeds of every point."""
@@ -374,6 +377,17 @@ def _figures(values: Sequence[float]) -> dict[str, Any]:
         "max": max(values),
         "n": len(values),
     }
+
+
+def spreadsheet_cell(value: Any) -> Any:
+    """A cell of a CSV file that a spreadsheet shows and does not run: text that begins as a formula gets an apostrophe
+    (OWASP, "CSV Injection"); numbers stay as they are."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("=", "+", "-", "@")):
+        return value
+    with contextlib.suppress(ValueError):
+        float(value)
+        return value
+    return "'" + value
 
 
 def _short(value: str) -> str:

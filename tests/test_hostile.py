@@ -1,0 +1,392 @@
+"""What a stranger's files could do: nothing in them is run, nothing that they name elsewhere is followed.
+
+Every file here would write a canary when it was run; no test may find one.
+"""
+
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import Dataset, Features, Image, Value
+from loading import load, picture, tree
+from PIL import Image as PILImage
+from safetensors.torch import load_file, save_file
+
+from hf_fashion import backbones, cards, metric_modules, metrics, plots, record, settings
+from hf_fashion.errors import InputError
+from hf_fashion.tasks import classify
+from hf_fashion.training import FashionTrainingArguments
+
+CODE = "open({canary!r}, 'w').write('it was run')\n"
+
+
+class Pickled:
+    """Writes the canary when it is unpickled."""
+
+    def __init__(self, canary: str) -> None:
+        self.canary = canary
+
+    def __reduce__(self):
+        return exec, (CODE.format(canary=self.canary),)
+
+
+@pytest.fixture(autouse=True)
+def canary(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    path = tmp_path / "canary"
+    yield str(path)
+    assert not path.exists(), "code of the stranger's was run"
+
+
+def test_the_canaries_sing(canary):
+    exec(CODE.format(canary=canary))
+    os.remove(canary)
+    pickle.loads(pickle.dumps(Pickled(canary)))
+    os.remove(canary)
+
+
+def model(checkpoints, tmp_path, kind="vit", **changes):
+    """A copy of a tiny checkpoint, with other entries in its config.json."""
+    folder = Path(shutil.copytree(checkpoints[kind], tmp_path / f"hostile {kind}"))
+    config = folder / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    return folder
+
+
+def refused(folder, *words, labels=("a", "b")):
+    with pytest.raises(InputError) as caught:
+        backbones.load_classifier(folder, labels)
+    for word in words:
+        assert word in str(caught.value), str(caught.value)
+
+
+# -- models
+
+
+@pytest.mark.parametrize("kind", ["vit", "timm"])
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pth", "model.pt", "model.ckpt"])
+def test_weights_that_are_a_pickle(checkpoints, tmp_path, canary, kind, name):
+    folder = model(checkpoints, tmp_path, kind)
+    torch.save({"weight": Pickled(canary)}, folder / name)
+    backbones.load_classifier(folder, ["a", "b"])  # the safetensors beside it are read
+    (folder / "model.safetensors").unlink()
+    refused(folder, name, "a pickle, which can run code")
+
+
+def test_a_pickle_called_safetensors(checkpoints, tmp_path, canary):
+    folder = model(checkpoints, tmp_path)
+    torch.save({"weight": Pickled(canary)}, folder / "model.safetensors")
+    refused(folder, "expected")
+
+
+@pytest.mark.parametrize("where", ["config.json", "preprocessor_config.json", "processor_config.json"])
+def test_code_of_the_repository(checkpoints, tmp_path, canary, where):
+    """A type that transformers has itself is read as that; the code beside it is not."""
+    folder = model(checkpoints, tmp_path)
+    (folder / "code.py").write_text(CODE.format(canary=canary))
+    names = ("AutoConfig", "AutoModelForImageClassification", "AutoImageProcessor", "AutoProcessor")
+    told = folder / where
+    values = (
+        json.loads(told.read_text())
+        if told.exists()
+        else json.loads((folder / "preprocessor_config.json").read_text())
+    )
+    told.write_text(json.dumps(values | {"auto_map": dict.fromkeys(names, "code.Thing")}))
+    net, processor = backbones.load_classifier(folder, ["a", "b"])
+    assert type(net).__module__.startswith("transformers.") and type(processor).__module__.startswith("transformers.")
+    told.write_text(json.dumps({"model_type": "nope", "image_processor_type": "Nope"} | {
+        "auto_map": dict.fromkeys(names, "code.Thing")}))  # fmt: skip
+    if where != "processor_config.json":  # which no image classifier needs
+        refused(folder, "expected")
+
+
+@pytest.mark.parametrize("shard", ["pytorch_model.bin", "../outside.safetensors", "{outside}", "gone.safetensors"])
+def test_an_index_of_weights_that_leads_elsewhere(checkpoints, tmp_path, canary, shard):
+    folder = model(checkpoints, tmp_path)
+    weights = load_file(folder / "model.safetensors")
+    outside = tmp_path / "outside.safetensors"
+    save_file(weights, outside)
+    torch.save({"weight": Pickled(canary)}, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, shard.format(outside=outside))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    refused(folder, "model.safetensors.index.json, which names")
+    (folder / "model.safetensors.index.json").write_text("[]")
+    refused(folder, "which names no file")
+
+
+def test_an_index_of_weights_in_the_folder_is_read(checkpoints, tmp_path):
+    folder = model(checkpoints, tmp_path)
+    (folder / "model.safetensors").rename(folder / "model-00001-of-00001.safetensors")
+    weights = load_file(folder / "model-00001-of-00001.safetensors")
+    index = {"metadata": {}, "weight_map": dict.fromkeys(weights, "model-00001-of-00001.safetensors")}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert backbones.load_classifier(folder, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"model_args": {"checkpoint_path": "{pickle}"}}, "checkpoint_path"),
+        ({"model_args": {"pretrained": True}}, "pretrained"),
+        ({"model_args": {"pretrained_cfg_overlay": {"file": "{pickle}"}}}, "pretrained_cfg_overlay"),
+        ({"architecture": "hf-hub:evil/net"}, "hf-hub:evil/net"),
+        ({"architecture": "local-dir:{pickle}"}, "local-dir:"),
+        ({"architecture": "../net"}, "../net"),
+    ],
+)
+def test_a_timm_config_that_leads_elsewhere(checkpoints, tmp_path, canary, changes, word):
+    path = tmp_path / "evil.pth"
+    torch.save({"weight": Pickled(canary)}, path)
+    refused(
+        model(checkpoints, tmp_path, "timm", **json.loads(json.dumps(changes).replace("{pickle}", str(path)))), word
+    )
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
+def test_a_config_that_asks_for_a_kernel_of_the_hub(checkpoints, tmp_path, key):
+    refused(model(checkpoints, tmp_path, **{key: "evil/kernel"}), "code from the Hub", "evil/kernel")
+    shutil.rmtree(tmp_path / "hostile vit")
+    refused(model(checkpoints, tmp_path, inner={key: {"": "evil/kernel"}}), "code from the Hub")
+
+
+def test_an_adapter_that_would_be_laid_over_the_net(checkpoints, tmp_path, canary):
+    folder = model(checkpoints, tmp_path)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "evil/x"}))
+    torch.save({"weight": Pickled(canary)}, folder / "adapter_model.bin")
+    refused(folder, "adapter_config.json")
+
+
+@pytest.mark.parametrize("length", [2**62, 2**40, 99_000_000, 0])
+def test_a_safetensors_file_that_declares_a_huge_header(checkpoints, tmp_path, length):
+    folder = model(checkpoints, tmp_path)
+    (folder / "model.safetensors").write_bytes(length.to_bytes(8, "little") + b"{}      ")
+    start = time.process_time()
+    refused(folder, "model")
+    assert time.process_time() - start < 5
+
+
+def test_a_config_that_is_a_nest(checkpoints, tmp_path):
+    folder = model(checkpoints, tmp_path)
+    (folder / "config.json").write_text("[" * 100_000)
+    refused(folder, "config.json")
+
+
+def test_labels_that_say_two_things(checkpoints, tmp_path):
+    folder = model(checkpoints, tmp_path, label2id={"old 0": 2, "old 1": 1, "old 2": 0})
+    refused(folder, "id2label and label2id", labels=None)
+    refused(folder, "id2label and label2id", labels=["old 0", "old 1", "old 2"])  # its head would be kept
+    assert backbones.load_classifier(folder, ["a", "b"])  # its head is not used
+
+
+def test_a_model_of_generic_labels_measures_nothing(checkpoints, tmp_path):
+    names = {str(number): f"LABEL_{number}" for number in range(3)}
+    folder = model(checkpoints, tmp_path, id2label=names, label2id={name: int(n) for n, name in names.items()})
+    net, _ = backbones.load_classifier(folder)
+    dataset, _ = load(tree(tmp_path / "photos", count=4), lone_split="test")
+    with pytest.raises(InputError, match="LABEL_0"):
+        classify.as_labelled_by(dataset, net)
+
+
+def test_yaml_objects_in_the_card_of_a_model(checkpoints, tmp_path, canary):
+    folder = model(checkpoints, tmp_path)
+    (folder / "README.md").write_text(f"---\nlicense: {_object(canary)}\n---\n")
+    backbones.load_classifier(folder, ["a", "b"])
+    assert backbones.describe(folder)["license"] == "unknown"
+
+
+# -- datasets
+
+
+def _object(canary):
+    return f'!!python/object/apply:builtins.exec ["{CODE.format(canary=canary).strip()}"]'
+
+
+def test_yaml_objects_in_the_card_of_a_folder(tmp_path, canary):
+    for name, text in (
+        ("README.md", f"---\nlicense: {_object(canary)}\n---\n"), (".huggingface.yaml", f"license: {_object(canary)}"),
+    ):  # fmt: skip
+        tree(tmp_path / name / "photos", count=4)
+        (tmp_path / name / "photos" / name).write_text(text)
+        assert load(tmp_path / name / "photos")[1].source["license"] == "unknown"
+
+
+def test_a_script_in_a_folder_of_photos(tmp_path, canary):
+    folder = tree(tmp_path / "photos", count=4)
+    for name in ("photos.py", "dataset.py", "hat/hat.py", "__init__.py"):
+        (folder / name).write_text(CODE.format(canary=canary))
+    _, report = load(folder)
+    assert {finding.where for finding in report.of("error")} == {
+        "photos.py",
+        "dataset.py",
+        "hat/hat.py",
+        "__init__.py",
+    }
+
+
+@pytest.mark.parametrize("configs", ["", "configs:\n- config_name: default\n  data_files: '*.parquet'\n"])
+def test_a_script_in_a_folder_of_parquet(tmp_path, canary, configs):
+    rows = {"image": [{"bytes": picture(n), "path": None} for n in range(8)], "label": ["a", "b"] * 4}
+    features = Features({"image": Image(), "label": Value("string")})
+    (tmp_path / "photos").mkdir()
+    Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "photos" / "train.parquet"))
+    (tmp_path / "photos" / "photos.py").write_text(CODE.format(canary=canary))
+    if configs:
+        (tmp_path / "photos" / "README.md").write_text(f"---\n{configs}---\n")
+    try:
+        load(tmp_path / "photos", lone_split="test")
+    except InputError as error:
+        assert "photos" in str(error)
+
+
+def test_a_pickle_called_parquet(tmp_path, canary):
+    for name in ("x.parquet", "metadata.csv", "x.zip"):
+        path = tmp_path / "in" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(pickle.dumps(Pickled(canary)))
+        with pytest.raises(InputError):
+            load(path)
+
+
+# -- what lies in the folder where one works
+
+
+def test_modules_of_the_working_folder_are_not_ours(tmp_path, canary):
+    """A recipe is started as a file, `hf-fashion` as a script: the working folder is not on the path."""
+    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
+    names = ["evaluate", "accelerate", "datasets", "sklearn", "metrics", "fashion_classification", "accuracy"]
+    for name in names:
+        (here / name).mkdir(parents=True)
+        for file in (here / f"{name}.py", here / name / "__init__.py", here / name / f"{name}.py"):
+            file.write_text(CODE.format(canary=canary))
+    elsewhere.mkdir()
+    (elsewhere / "measure.py").write_text(
+        "from datasets import Dataset\n"
+        "from hf_fashion import metric_modules\n"
+        "rows = Dataset.from_dict({'split': ['test'] * 4, 'label': [0, 1, 0, 1]})\n"
+        "told = lambda rows: {'predictions': [[1.0, 0.0]] * 4, 'references': rows['label'], 'labels': ['a', 'b'],\n"
+        "                     'n_resamples': 0}\n"
+        "print(metric_modules.by_split('fashion_classification', rows, told)['test']['accuracy'])\n"
+    )
+    path = os.pathsep.join(filter(None, [str(Path(metric_modules.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, str(elsewhere / "measure.py")], cwd=here, text=True, capture_output=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.stdout.strip().endswith("0.5"), done.stderr
+
+
+def test_a_metric_is_named_by_us_only(tmp_path, monkeypatch, canary):
+    for name in ("../fashion_classification", "fashion_classification/../x", "/etc", "accuracy", ""):
+        with pytest.raises(ValueError, match="no metric module"):
+            metric_modules.path(name)
+    folder = tmp_path / "fashion_classification"
+    folder.mkdir()
+    (folder / "fashion_classification.py").write_text(CODE.format(canary=canary))
+    monkeypatch.chdir(tmp_path)
+    assert Path(metric_modules.path("fashion_classification")).is_relative_to(Path(metric_modules.__file__).parent)
+
+
+@pytest.mark.parametrize("tag", ["!!python/object/apply:builtins.exec", "!!python/name:os.system", "!include"])
+@pytest.mark.parametrize("form", ["{tag} ['{code}']", "{{a: {tag} ['{code}']}}", "[{tag} ['{code}']]"])
+def test_yaml_objects_in_a_config(tmp_path, canary, tag, form):
+    path = tmp_path / "config.yaml"
+    code = CODE.format(canary=canary).strip().replace("'", "''")
+    path.write_text(f"lr_scheduler_kwargs: {form.format(tag=tag, code=code)}\n")
+    with pytest.raises(InputError):
+        settings.parse_args(
+            "classify", (classify.Arguments, FashionTrainingArguments), ["--config", str(path)], metrics=["accuracy"]
+        )
+
+
+# -- what a reader of a card or of a table sees
+
+MARK = (
+    '<script>alert(1)</script><img src=x onerror=a()>{{ 7*7 }}{% include "/etc/passwd" %}`` ```\n```\n\n'
+    "# head\n\n---\n\n- [a](javascript:a()) ![b](http://a.org/b.png) | x | \x1b[2J\x1b]0;t\x07\u202e\u2028\x85\0end"
+)
+
+
+@pytest.fixture(scope="module")
+def hostile_run(tmp_path_factory):
+    """A finished run in which every text that comes from outside is hostile."""
+    labels = [MARK, "dress"]
+    truth, rng = np.asarray([0, 1] * 5), np.random.default_rng(0)
+    results = {"test": metrics.classification(rng.dirichlet(np.ones(2), 10), truth, labels, n_resamples=5)}
+    predictions = Dataset.from_dict({"split": ["test"] * 10, "row": list(range(10))})
+    dataset = {
+        "source": f"photos {MARK}", "kind": "hub", "config": MARK, "revision": MARK, "license": MARK,
+        "fingerprint": "f00", "sizes": {"train": 9, "test": 10}, "left_out": [], "notes": [MARK, f"label {MARK}"],
+    }  # fmt: skip
+    base = dict.fromkeys(("name", "id", "revision", "license"), MARK) | {"base_model": None}
+    folder = tmp_path_factory.mktemp("hostile") / "run"
+    with record.start(
+        folder, "classify", arguments={"model": MARK, "label_column": f"a`b\n\n{MARK}"}, device="cpu", dataset=dataset,
+        argv=["--model", MARK, "--label_column", "a\n```\n<script>x</script>\n"], seed=1, base_model=base,
+    ) as run:  # fmt: skip
+        record.write(
+            run, results=results, predictions=predictions, plots={}, labels=labels, kind="classification",
+            opening=f"An image classifier of {MARK}", headline_metric="accuracy", model_type="swin", weakest=MARK,
+            preprocessing="squashed", protocol="Measured once.", training_wall_seconds=1.0, training_cpu_seconds=2.0,
+            task="image-classification", usage={"code": f"x = 1\n{MARK}", "output": MARK, "label": MARK},
+        )  # fmt: skip
+    return run
+
+
+@pytest.mark.parametrize("recipe", ["classify", "score"])
+def test_a_card_shows_hostile_text_as_text(hostile_run, recipe):
+    run = record.read(hostile_run.folder)
+    run.info["recipe"] = recipe
+    text = str(cards.render(run, command=f"hf-fashion card {MARK}"))
+    assert not {c for c in text if not c.isprintable()} - {"\n"}
+    assert "49" not in text.replace("0.49", "")  # no template was filled in
+    body = outside_fences(text.split("---\n", 2)[2])
+    assert "<script" not in body and "<img" not in body and "&lt;script" in body
+    assert "](javascript" not in body.replace("\\]", "") and "\n# head" not in body
+    headings = [line for line in body.splitlines() if line.startswith("#")]
+    assert all(line.split(" ")[0] in ("#", "##") and "head" not in line[:7] for line in headings)
+    assert all(line.count("|") - line.count("\\|") in (5, 7, 3) for line in body.splitlines() if line.startswith("|"))
+
+
+def outside_fences(text):
+    """A card without what stands between fences, and without what stands between single backticks on a line."""
+    kept, fence = [], ""
+    for line in text.splitlines():
+        ticks = len(line) - len(line.lstrip("`"))
+        if not fence and ticks >= 3:
+            fence = "`" * ticks
+        elif fence and ticks >= len(fence) and not line.strip("`"):
+            fence = ""
+        elif not fence:
+            kept.append("".join(line.replace("\\`", "").split("`")[::2]))
+    assert not fence, "a fence is never closed"
+    return "\n".join(kept)
+
+
+def test_the_metadata_of_a_card_stay_metadata(hostile_run):
+    run = record.read(hostile_run.folder)
+    card = cards.render(run)
+    assert card.data.to_dict()["license"] == "unknown" and "<script>" in card.data.eval_results[0].dataset_name
+    assert set(card.data.to_dict()) <= {
+        "license", "library_name", "pipeline_tag", "tags", "metrics", "datasets", "model-index", "base_model",
+        "base_model_relation",
+    }  # fmt: skip
+
+
+def test_a_label_is_shown_as_text_in_plots(tmp_path):
+    """matplotlib takes what stands between dollars for mathematics, and stops at what is none."""
+    names = [MARK, "$\\frac{1}{$", "dress"]
+    for figure in (
+        plots.confusion_matrix(np.eye(3, dtype=int), names, "confusion"),
+        plots.intervals(names, [0.5] * 3, [0.4] * 3, [0.6] * 3, [1] * 3, "F1"),
+        plots.photo_sheet([PILImage.new("RGB", (8, 8))] * 3, names, "photos"),
+    ):
+        figure.savefig(tmp_path / "plot.png")
