@@ -38,7 +38,8 @@ def of_training(
 
     if isinstance(dataset, Stream):
         return StreamedExamples(dataset, example, seed, keyed=keyed, **dataset.options)
-    return Augmented(_encoded(dataset, columns), example, seed, keyed=keyed)
+    named = ["source_row"] if "source_row" in dataset.column_names else []  # a row that breaks a training is named
+    return Augmented(_encoded(dataset, [*columns, *named]), example, seed, keyed=keyed)
 
 
 def of_evaluation(

@@ -231,7 +231,9 @@ def start(
             `arguments` do not have `force_resume`.
     """
     if resumed_from:
-        _refuse_other_photos(resumed_from, dataset, forced=bool(arguments.get("force_resume")))
+        before = _refuse_other_photos(resumed_from, dataset, forced=bool(arguments.get("force_resume")))
+        if before and writes:
+            print(f"forced: the run goes on with other photos or labels than it had ({before})")
     info = {
         "status": "running",
         "recipe": recipe,
@@ -258,19 +260,19 @@ def start(
     return run
 
 
-def _refuse_other_photos(checkpoint: str, dataset: Mapping[str, Any], forced: bool) -> None:
+def _refuse_other_photos(checkpoint: str, dataset: Mapping[str, Any], forced: bool) -> str | None:
+    """The fingerprint of the photos that the run had, if they were others, and that is forced."""
     stored = Path(checkpoint).parent / "run.json"
-    before = _read_json(stored)["dataset"] if stored.is_file() else {}
-    name = "fingerprint"
-    if name not in before or before[name] == dataset.get(name):
-        return
+    before = _read_json(stored).get("dataset", {}).get("fingerprint") if stored.is_file() else None
+    if before is None or before == dataset.get("fingerprint"):
+        return None
     if not forced:
         raise InputError(
-            "the run that is resumed", expected=f"its own photos and labels ({name} {before[name]})",
-            found=f"others ({dataset.get(name)}) in {dataset.get('source')}",
+            "the run that is resumed", expected=f"its own photos and labels (fingerprint {before})",
+            found=f"others ({dataset.get('fingerprint')}) in {dataset.get('source')}",
             fix="the photos as they were; or --force_resume True; or a new run with --model <that run's folder>",
         )  # fmt: skip
-    print(f"forced: the run goes on with other photos or labels than it had ({before[name]}, {dataset.get(name)})")
+    return str(before)
 
 
 def write(

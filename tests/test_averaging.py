@@ -138,6 +138,3 @@ def test_what_cannot_be_averaged_or_gone_on_with_is_refused(checkpoints, tmp_pat
     trainer, _ = make(checkpoints["vit"], tmp_path / "run", data)
     with pytest.raises(InputError, match="raw_weights"):
         trainer.train(resume_from_checkpoint=str(tmp_path / "plain" / "checkpoint-3"))
-    trainer, _ = make(checkpoints["vit"], tmp_path / "jit", data, enable_jit_checkpoint=True)
-    with pytest.raises(InputError, match="jit"):
-        trainer.train()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from tiny import photos, tiny
 from torch.distributed import run as torchrun
 
 from hf_fashion import record
+from hf_fashion.errors import INTERRUPTED
 from hf_fashion.recipes import classify, score
+from hf_fashion.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "recipes" / "accelerate"
@@ -45,7 +49,7 @@ def settings(train_batch, evaluation_batch, folder, *more):
     return [
         "--model", "net", "--dataset", "photos", "--use_cpu", "True", "--disable_tqdm", "True",
         "--learning_rate", "0.01", "--num_train_epochs", "2", "--per_device_train_batch_size", str(train_batch),
-        "--per_device_eval_batch_size", str(evaluation_batch), "--output_dir", folder, *more,
+        "--per_device_eval_batch_size", str(evaluation_batch), "--precision", "full", "--output_dir", folder, *more,
     ]  # fmt: skip
 
 
@@ -138,6 +142,48 @@ def test_a_run_goes_on_in_two_processes_from_the_middle_of_an_epoch(place):
 def test_two_processes_without_a_gpu_are_refused_unless_it_is_said(place):
     done = start(TORCHRUN, "classify", "--model", "net", "--dataset", "photos", "--output_dir", "no", cwd=place)
     assert done.returncode != 0 and "--use_cpu True" in done.stderr and not (place / "no").exists()
+
+
+OFTEN = ["--eval_strategy", "steps", "--save_strategy", "steps", "--save_steps", "1", "--eval_steps", "1"]
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_launcher_leaves_a_checkpoint_of_all_and_run_json_says_so(place):
+    argv = settings(4, 2, "signalled", *OFTEN, "--num_train_epochs", "10000")
+    command = [sys.executable, *TORCHRUN, str(ROOT / "recipes" / "classify.py"), *argv]
+    process = subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    while not checkpoints.listed(place / "signalled") and process.poll() is None:
+        time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=200)[1].decode()
+    assert process.returncode != 0 and f"exitcode  : {INTERRUPTED}" not in said
+    info = record.read(place / "signalled").info
+    last = checkpoints.listed(place / "signalled")[-1]
+    assert info["status"] == "interrupted" and last.name == f"checkpoint-{info['interrupted_at_step']}"
+    assert checkpoints.problems(last) == [] and {"rng_state_0.pth", "rng_state_1.pth"} <= {
+        path.name for path in last.iterdir()
+    }
+
+
+@pytest.mark.slow
+def test_the_rows_of_the_process_that_met_them_are_named_by_all(place):
+    script = place / "poisoned.py"
+    script.write_text(
+        "import sys; from hf_fashion.augmentation import Augmented; from hf_fashion.recipes import classify\n"
+        "from hf_fashion.errors import script\n"
+        "plain = Augmented.__getitem__\n"
+        "def spoiled(self, row):\n"
+        "    example = plain(self, row)\n"
+        "    return example | {'pixel_values': example['pixel_values'] * (float('nan') if row == 5 else 1)}\n"
+        "Augmented.__getitem__ = spoiled\n"
+        "script(classify.main)(sys.argv[1:])\n"
+    )
+    command = [sys.executable, *TORCHRUN, str(script), *settings(4, 2, "poisoned", *OFTEN)]
+    done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=240)
+    assert done.returncode != 0 and "finite loss" in done.stderr
+    info = record.read(place / "poisoned").info
+    assert info["status"] == "failed" and any("row 5 (" in name for name in info["not_finite"]["rows"])
+    assert 1 <= len(info["not_finite"]["rows"]) <= 4  # of one process, not of both
 
 
 @pytest.fixture

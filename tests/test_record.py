@@ -1,6 +1,8 @@
 """The folder that a run leaves: whole at every moment, readable again, never somebody else's."""
 
 import json
+import os
+import signal
 from datetime import datetime
 
 import pytest
@@ -8,7 +10,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from matplotlib.figure import Figure
 
 from hf_fashion import record
-from hf_fashion.errors import InputError
+from hf_fashion.errors import INTERRUPTED, InputError, Interrupted, command
 
 RESULTS = {"n": 4, "accuracy": 0.75, "accuracy_low": 0.25, "accuracy_high": 1.0, "f1_macro": 0.7}
 
@@ -73,6 +75,66 @@ def test_status_says_how_it_ended(tmp_path):
         assert record.read(tmp_path / name).info["status"] == status
     assert run.info["status"] == "finished" and run.info["wall_seconds"] >= 0
     assert record.read(tmp_path / "b").info["error"] == "ValueError: no"
+
+
+def test_an_input_error_says_in_run_json_what_was_found_and_how_to_go_on(tmp_path):
+    error = InputError("step 3", expected="a finite loss", found="loss = nan", fix="look")
+    with pytest.raises(InputError), start(tmp_path / "run") as run:
+        (tmp_path / "run" / "checkpoint-2").mkdir()
+        record.note(tmp_path / "run", step=3)
+        raise error
+    info = record.read(tmp_path / "run").info
+    assert info["error"] == "InputError: step 3: loss = nan" and info["step"] == 3
+    assert info["go_on"] == f"{command('classify')} --output_dir {run.folder} --resume_from_checkpoint last"
+    record.note(tmp_path / "run", step=4)  # no run is going on there: nothing happens
+    assert record.read(tmp_path / "run").info["step"] == 3
+
+
+def test_sigterm_outside_of_training_is_an_interruption_too(tmp_path):
+    with pytest.raises(Interrupted) as caught, start(tmp_path / "run"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert caught.value.code == INTERRUPTED and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    info = record.read(tmp_path / "run").info
+    assert info["status"] == "interrupted" and "SIGTERM" in info["error"]
+
+
+def test_a_folder_is_locked_until_its_run_ends(tmp_path):
+    with start(tmp_path / "run"):
+        with pytest.raises(InputError, match="one that is running"):
+            record.refuse_running(tmp_path / "run")
+        with pytest.raises(InputError, match="one that is running"):
+            start(tmp_path / "run", resumed_from=str(tmp_path / "run" / "checkpoint-2"))
+    record.refuse_running(tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json"}
+    with pytest.raises(InputError, match="new or empty"):  # it came in between, and is through
+        start(tmp_path / "run")
+
+
+def test_other_photos_on_resume_must_be_forced(tmp_path, capsys):
+    checkpoint = str(tmp_path / "run" / "checkpoint-2")
+    with start(tmp_path / "run", dataset={"source": "./a", "fingerprint": "then"}):
+        pass
+    with start(tmp_path / "run", resumed_from=checkpoint, dataset={"source": "./b", "fingerprint": "then"}):
+        pass
+    now = {"resumed_from": checkpoint, "dataset": {"source": "./b", "fingerprint": "now"}}
+    with pytest.raises(InputError, match="--force_resume True"):
+        start(tmp_path / "run", **now)
+    record.refuse_running(tmp_path / "run")  # the refusal holds nothing
+    with start(tmp_path / "run", **now, arguments={"force_resume": True}) as run:
+        assert "forced" in capsys.readouterr().out
+    assert run.info["dataset"]["fingerprint"] == "now"
+
+
+def test_a_run_json_that_cannot_be_written_hides_no_error(tmp_path, monkeypatch, capsys):
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(ValueError, match="the reason"), start(tmp_path / "run"):
+        monkeypatch.setattr(os, "fsync", full)
+        raise ValueError("the reason")
+    assert "No space left" in capsys.readouterr().err
+    assert record.read(tmp_path / "run").info["status"] == "running"
+    assert {path.name for path in (tmp_path / "run").iterdir()} == {"run.json"}
 
 
 def test_a_process_that_does_not_write_writes_nothing(tmp_path):

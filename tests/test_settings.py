@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from hf_fashion import settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
 from hf_fashion.tasks import classify
+from hf_fashion.training import checkpoints
 
 
 @dataclass
@@ -32,12 +35,16 @@ def parse(*argv, classes=(Toy, training.FashionTrainingArguments), recipe="toy")
 
 
 def checkpoint(folder, step, **arguments):
-    path = folder / f"checkpoint-{step}"
-    path.mkdir(parents=True)
-    for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt", "model.safetensors"):
-        (path / name).write_text("{}")
-    (folder / "run.json").write_text(json.dumps({"arguments": arguments}))
-    return path
+    """A whole checkpoint of a net of one weight, and the run.json beside it."""
+    made = folder / "made"
+    made.mkdir(parents=True)
+    for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
+        torch.save({}, made / name)
+    (made / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    save_file({"weight": torch.ones(1)}, made / "model.safetensors")
+    checkpoints.commit(made, folder / f"checkpoint-{step}")
+    (folder / "run.json").write_text(json.dumps({"arguments": arguments, "dataset": {"fingerprint": "of then"}}))
+    return folder / f"checkpoint-{step}"
 
 
 @pytest.fixture(autouse=True)
@@ -182,6 +189,21 @@ def test_resume_passes_over_a_half_written_checkpoint(tmp_path, capsys):
     assert "passed over run/checkpoint-20: it has no optimizer.pt" in capsys.readouterr().out
     with pytest.raises(InputError, match="optimizer.pt"):
         parse("--resume_from_checkpoint", "run/checkpoint-20")
+
+
+def test_other_settings_on_resume_must_be_forced_and_that_is_said_and_recorded_once(tmp_path, capsys):
+    last = str(checkpoint(tmp_path / "run", 5, seed=3))
+    argv = ["--resume_from_checkpoint", last, "--learning_rate", "0.1"]
+    with pytest.raises(InputError, match="--force_resume True"):
+        parse(*argv)
+    _, args, changed = parse(*argv, "--force_resume", "True")
+    assert (args.learning_rate, args.seed) == (0.1, 3)
+    assert changed == {"seed": 3, "learning_rate": 0.1, "force_resume": True}
+    assert "forced: the run goes on with other settings than it had: --learning_rate 0.1" in capsys.readouterr().out
+    (tmp_path / "run" / "run.json").write_text(json.dumps({"arguments": changed}))
+    assert parse("--resume_from_checkpoint", last)[2] == {"seed": 3, "learning_rate": 0.1}
+    with pytest.raises(InputError, match="--learning_rate 0.2"):
+        parse("--resume_from_checkpoint", last, "--learning_rate", "0.2")
 
 
 def test_resume_never_writes_into_another_folder_with_files(tmp_path):

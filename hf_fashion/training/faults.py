@@ -28,8 +28,8 @@ ROW, ROWS = "row_number", "row_numbers"
 class Signals:
     """As a context: SIGTERM and Ctrl-C are a wish to end at the end of the step; a second Ctrl-C ends at once.
 
-    Handlers that somebody else set, and signals that are ignored (`nohup`), are left alone. Python takes signals in
-    its main thread only; in another one this does nothing.
+    A signal that is ignored (`nohup`) stays so. Python takes signals in its main thread only; in another one this does
+    nothing.
 
     Attributes:
         seen: Name of the signal that came, or None.

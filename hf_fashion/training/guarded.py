@@ -155,10 +155,8 @@ class GuardedTrainer(Trainer):
 
     def _maybe_log_save_evaluate(self, *args: Any, **kwargs: Any) -> None:
         step, name = self.state.global_step, f"checkpoint-{self.state.global_step}"
-        of_epoch, self._last_step = (
-            self._last_step == step,
-            step,
-        )  # the Trainer calls it twice for an epoch's last step
+        of_epoch = self._last_step == step  # the Trainer calls it once more at the end of an epoch
+        self._last_step = step
         # An epoch's evaluation belongs to its last step: a run that went on behind it would never make it.
         ends = self._asked_to_end and (of_epoch or not float(self.state.epoch or 0.5).is_integer())
         if ends and (self._kept is None or self._kept.name != name):
