@@ -9,13 +9,15 @@ Of attributes there is, in the place of `label`, a column for each: a ClassLabel
 
 import hashlib
 import os
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 
 from hf_fashion import reading, tables
 from hf_fashion.columns import (
@@ -45,6 +47,7 @@ class _Rows(NamedTuple):
     groups: list[str] | None
     keep: list[bool]
     declared: dict[str, list[str]]  # column -> names of the source's own ClassLabel, where it has one
+    carried: Dataset  # the columns that are kept as they are
 
 
 def load(
@@ -56,10 +59,11 @@ def load(
     names: Mapping[str, str] | None = None,
     label_columns: Sequence[str] | None = None,
     label_separator: str | None = None,
+    merge_labels: bool = False,
     split_by: str | None = None,
     lone_split: str = "train",
-    validation_share: float = 0.15,
-    test_share: float = 0.15,
+    validation_share: float | None = 0.15,
+    test_share: float | None = 0.15,
     seed: int = 42,
 ) -> tuple[DatasetDict, Report]:
     """Loads a dataset of photos with one label each, or with attributes.
@@ -69,7 +73,8 @@ def load(
             with metadata.csv or .jsonl, a CSV, TSV, JSON-lines or parquet file, a folder made by `save_to_disk` or
             with parquet files, the id of a dataset on the Hub, or `<module of hf_fashion.sources>:<folder>` for raw
             files of a public dataset.
-        columns: The canonical columns: `image` and `label`.
+        columns: The canonical columns: `image` and `label`. With `image` alone labels are taken where there are any,
+            and all other columns (boxes, titles, ...) are carried along as they are: `report.carried` names them.
         config: Configuration of a dataset that has several.
         revision: Commit, branch or tag of a dataset on the Hub.
         names: Canonical column -> the column of the source, where it cannot be guessed.
@@ -77,11 +82,13 @@ def load(
             label. A source whose label is a list is read so of itself.
         label_separator: What stands between several labels in a cell of text ("|" for `soft|warm`). A column in which
             it stands nowhere holds one label a row.
+        merge_labels: Take labels that differ in case, blanks or the form of accents only for one class, called as it
+            is spelt most often; the report says which.
         split_by: Column whose groups must not lie in two splits (photos of one item, of one person). It is kept.
         lone_split: What a source without splits is: "train" has the missing splits cut from it; "validation" or
             "test" is given alone and whole, as it is given alone from a source that has it.
-        validation_share: Share of train that a missing validation split gets.
-        test_share: Share of train that a missing test split gets.
+        validation_share: Share of train that a missing validation split gets; None: none is cut.
+        test_share: Share of train that a missing test split gets; None: none is cut.
         seed: Decides which rows are cut.
 
     Returns:
@@ -99,23 +106,29 @@ def load(
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     chosen = choose({name: len(part.rows) for name, part in opened.parts.items()}, lone_split, report)
     parts = {split: _named_rows(name, opened.parts[name]) for split, name in chosen.items()}
+    carry = "label" not in columns
+    if label_columns is None and carry and "label" not in names and _has_no_labels(parts, names):
+        label_columns = []
     if label_columns is None:
         label_columns = _of_lists(parts, names)
     separators = dict.fromkeys(_separated(parts, label_columns or (), label_separator), label_separator)
     rows = {
-        split: _rows(part, split, opened, names, label_columns, separators, split_by, report)
+        split: _rows(part, split, opened, names, label_columns, separators, split_by, carry, report)
         for split, part in parts.items()
     }
     label_names = _label_names(rows, report)
+    if merge_labels:
+        label_names = {column: _merged(rows, column, told, report) for column, told in label_names.items()}
     for column in (column for column, found in label_names.items() if label_columns is not None and not found):
         raise InputError(f"column {column}", expected="labels", found="none in any row", fix="leave the column out")
     dataset = DatasetDict({split: _canonical(part, label_names, split_by) for split, part in rows.items()})
-    report.source["fingerprint"], report.source["pictures"] = _fingerprint(dataset)
+    report.source["fingerprint"], report.source["pictures"] = _fingerprint(dataset, list(label_names))
     if not any(len(part) for part in dataset.values()):
         report.raise_on_errors()
         raise InputError(f"dataset {given}", expected="labelled photos", found="no row", fix="check what it holds")
     if lone_split == "train":
-        shares = {"test": test_share, "validation": validation_share}
+        wanted = {"test": test_share, "validation": validation_share}
+        shares = {split: share for split, share in wanted.items() if share is not None}
         dataset = cut_missing(dataset, list(label_names), split_by, shares, seed, report)
     dataset = DatasetDict({split: dataset[split] for split in ORDER if split in dataset})
     for column, class_names_ in label_names.items():
@@ -173,6 +186,20 @@ def _of_lists(parts: Mapping[str, reading.Part], names: Mapping[str, str]) -> li
     return [label] if is_list(part.rows.features[label]) else None
 
 
+def _has_no_labels(parts: Mapping[str, reading.Part], names: Mapping[str, str]) -> bool:
+    split, part = next(iter(parts.items()))
+    try:
+        pick(part.rows.features, names, split)
+    except InputError:
+        _pick_image(part.rows.features, names, split)  # says what is wrong, when it is not the labels
+        return True
+    return False
+
+
+def _pick_image(features: Features, names: Mapping[str, str], split: str) -> str:
+    return pick(features, {**names, "label": next(iter(features))}, split)[0]
+
+
 def _separated(parts: Mapping[str, reading.Part], columns: Sequence[str], separator: str | None) -> list[str]:
     """The columns of text in which the separator stands in any row of any split."""
     return [
@@ -199,21 +226,62 @@ def _label_names(rows: Mapping[str, _Rows], report: Report) -> dict[str, list[st
     return found
 
 
+def folded(name: str) -> str:
+    """A label without its case, doubled blanks and the form of its accents; equal for spellings of one word."""
+    return " ".join(unicodedata.normalize("NFC", name).casefold().split())
+
+
+def _merged(rows: Mapping[str, _Rows], column: str, names: Sequence[str], report: Report) -> list[str]:
+    """Spells each label as it is spelt most often, in the rows themselves.
+
+    Returns:
+        The names that are left, in the order in which they were.
+    """
+    each = [_each(row) for part in rows.values() for row in part.texts[column]]
+    often = Counter(text for row in each for text in row)
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(folded(name), []).append(name)
+    chosen = {name: max(spelt, key=lambda one: often[one]) for spelt in alike.values() for name in spelt}
+    for spelt in alike.values():
+        others = [f"{name!a} ({often[name]})" for name in spelt if name != chosen[name]]
+        if others:
+            report.add(
+                "warning", "dataset", column, expected="one spelling for each class",
+                found=f"merged into {chosen[spelt[0]]!a}, as was asked: {', '.join(others)}",
+            )  # fmt: skip
+    for part in rows.values():
+        part.texts[column][:] = [
+            list(dict.fromkeys(chosen[text] for text in row)) if isinstance(row, list) else row and chosen[row]
+            for row in part.texts[column]
+        ]
+    return [name for name in names if chosen[name] == name]
+
+
+def _each(row: Any) -> list[str]:
+    return [] if row is None else row if isinstance(row, list) else [row]
+
+
 def _check_settings(
-    columns: Features, names: Mapping[str, str], lone_split: str, validation_share: float, test_share: float
+    columns: Features,
+    names: Mapping[str, str],
+    lone_split: str,
+    validation_share: float | None,
+    test_share: float | None,
 ) -> dict[str, str]:
-    if set(columns) != {"image", "label"}:
+    if set(columns) not in ({"image", "label"}, {"image"}):
         raise InputError(
             "columns", expected="image and label", found=", ".join(columns), fix="pass the COLUMNS of tasks.classify"
         )
-    unknown = sorted(set(names) - set(columns))
+    unknown = sorted(set(names) - {"image", "label"})
     if unknown:
         raise InputError(
             "names of columns", expected="names for image and label", found=", ".join(unknown), fix="leave these out"
         )
     if lone_split not in ORDER:
         raise InputError("lone split", expected=", ".join(ORDER), found=lone_split, fix="type one of these")
-    if min(validation_share, test_share) <= 0 or validation_share + test_share >= 1:
+    shares = [share for share in (validation_share, test_share) if share is not None]
+    if min(shares, default=1) <= 0 or sum(shares) >= 1:
         raise InputError(
             "shares of the splits",
             expected="both above 0, less than 1 together",
@@ -246,6 +314,7 @@ def _rows(
     label_columns: Sequence[str] | None,
     separators: Mapping[str, str | None],
     split_by: str | None,
+    carry: bool,
     report: Report,
 ) -> _Rows:
     """Finds image, label and group of each row of one split, and what is wrong with them."""
@@ -254,6 +323,8 @@ def _rows(
     if label_columns is None:
         image, label = pick(rows.features, names, split)
         told = {"label": label}
+    elif not label_columns:
+        image, told = _pick_image(rows.features, names, split), {}
     else:
         image, chosen = pick_attributes(rows.features, names, label_columns, split)
         told = {name: name for name in chosen}
@@ -267,8 +338,11 @@ def _rows(
         )
     used = (image, *told.values(), split_by, "source_row", "split")
     unused = [name for name in rows.column_names if name not in used]
-    if unused:
-        report.add("note", "dataset", "", found=f"columns that are not used: {', '.join(unused)}")
+    carried = [name for name in unused if name not in ("image", "label")] if carry else []
+    report.carried += [name for name in carried if name not in report.carried]
+    if len(carried) < len(unused):
+        left = ", ".join(name for name in unused if name not in carried)
+        report.add("note", "dataset", "", found=f"columns that are not used: {left}")
     feature = rows.features[image]
     texts: dict[str, list[Any]] = {}
     many = set()
@@ -280,14 +354,14 @@ def _rows(
             name, rows.features[name], _values(rows, name), where, separators.get(name), report
         )
         many |= {column} if lists else set()
-    keep = [label_columns is not None or text is not None for text in next(iter(texts.values()))]
+    keep = [label_columns is not None or text is not None for text in next(iter(texts.values()), [""] * len(rows))]
     images: Dataset | list[str]
     if is_text(feature) and opened.kind == "hub":
         raise InputError(f"column {image}", expected="pictures", found="text", fix="type --image_column NAME")
     if is_text(feature) and part.folder is not None:
         paths = tables.resolve(_values(rows, image), where, part.folder, report)
         keep = [kept and path is not None for kept, path in zip(keep, paths, strict=True)]
-        _tell_repeats(paths, list(zip(*texts.values(), strict=True)), where, keep, report)
+        _tell_repeats(paths, list(zip(*texts.values(), strict=True)) or [()] * len(rows), where, keep, report)
         images = [str(path or "") for path in paths]
         root = opened.root.resolve() if opened.root else part.folder
         where = [path.relative_to(root).as_posix() if path else row for path, row in zip(paths, where, strict=True)]
@@ -312,7 +386,7 @@ def _rows(
     kinds = {column: rows.features[name] for column, name in told.items()}
     kinds = {column: kind.feature if is_list(kind) else kind for column, kind in kinds.items()}
     declared = {column: list(kind.names) for column, kind in kinds.items() if isinstance(kind, ClassLabel)}
-    return _Rows(images, texts, many, where, groups, keep, declared)
+    return _Rows(images, texts, many, where, groups, keep, declared, rows.select_columns(carried))
 
 
 def _tell_repeats(
@@ -360,15 +434,20 @@ def _canonical(part: _Rows, label_names: Mapping[str, list[str]], split_by: str 
         rows = part.images
         for name, (values, kind) in columns.items():
             rows = rows.add_column(name, values, feature=kind)
+        if part.carried.column_names:
+            rows = concatenate_datasets([rows, part.carried], axis=1)
         return rows if len(kept) == len(rows) else rows.select(kept)
-    return Dataset.from_dict(
+    made = Dataset.from_dict(
         {"image": [part.images[row] for row in kept]}
         | {name: [values[row] for row in kept] for name, (values, _) in columns.items()},
         features=Features({"image": Image()} | {name: kind for name, (_, kind) in columns.items()}),
     )
+    if part.carried.column_names:
+        made = concatenate_datasets([made, part.carried.select(kept)], axis=1)
+    return made
 
 
-def _fingerprint(dataset: DatasetDict) -> tuple[str, str]:
+def _fingerprint(dataset: DatasetDict, columns: Sequence[str]) -> tuple[str, str]:
     """Names the content cheaply: labels, and name or length of each picture; the pixels are not read.
 
     Returns:
@@ -379,7 +458,8 @@ def _fingerprint(dataset: DatasetDict) -> tuple[str, str]:
         rows = dataset.get(split, ())
         if not len(rows):
             continue
-        for column, many in attributes(dataset).items():
+        for column in columns:
+            many = is_list(rows.features[column])
             digest.update(f"{len(rows)} {labels(dataset, column)}".encode())
             if column == "label" and not many and None not in _values(rows, column):
                 digest.update(_values(rows, column, int).astype("<i8").tobytes())

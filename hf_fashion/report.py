@@ -3,11 +3,12 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, printable
 
 Level = Literal["error", "warning", "note"]
 
 PICTURE = "a picture that can be read"  # the `expected` of every finding that `on_bad_image="drop"` may settle
+ONE_SPLIT = "each picture in one split only"  # of every leak of equal pictures
 SHOWN = 20  # rows of a table that are printed; the rest is counted
 _CELL = 60  # characters
 
@@ -23,6 +24,7 @@ class Finding:
         expected: What would have been right.
         found: What was there.
         fix: What to do about it, "" for nothing.
+        rows: Split and row number of the pictures that it is about, where it is about some.
     """
 
     level: Level
@@ -31,6 +33,7 @@ class Finding:
     expected: str
     found: str
     fix: str
+    rows: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass
@@ -43,6 +46,7 @@ class Report:
         left_out: Rows that the user chose to leave out, each with `where` and `reason`.
         sizes: Rows of each split.
         cut: The splits that the source did not have, and that were cut from its train split.
+        carried: Columns that are carried along, and that are neither pictures nor labels.
     """
 
     source: dict[str, Any]
@@ -50,12 +54,14 @@ class Report:
     left_out: list[dict[str, str]] = field(default_factory=list)
     sizes: dict[str, int] = field(default_factory=dict)
     cut: list[str] = field(default_factory=list)
+    carried: list[str] = field(default_factory=list)
 
     def add(
-        self, level: Level, where: str, column: str, *, expected: str = "", found: str = "", fix: str = ""
-    ) -> None:
+        self, level: Level, where: str, column: str, *, expected: str = "", found: str = "", fix: str = "",
+        rows: tuple[tuple[str, int], ...] = (),
+    ) -> None:  # fmt: skip
         """Adds a finding, unless just that was said before."""
-        finding = Finding(level, where, column, expected, found, fix)
+        finding = Finding(level, where, column, expected, found, fix, rows)
         if finding not in self._seen:
             self._seen.add(finding)
             self.findings.append(finding)
@@ -115,7 +121,8 @@ class Report:
     def __str__(self) -> str:
         source = self.source
         rows = ", ".join(f"{split} {size}" for split, size in self.sizes.items())
-        head = f"dataset {source.get('source')} ({source.get('kind')}, licence {source.get('license')}): "
+        name, license_ = printable(str(source.get("source"))), printable(str(source.get("license")))
+        head = f"dataset {name} ({source.get('kind')}, licence {license_}): "
         head += rows or "no rows"
         if self.left_out:
             head += f"; {len(self.left_out)} left out"
@@ -131,7 +138,7 @@ def table(findings: list[Finding]) -> str:
     """Prints findings as a text table of at most `SHOWN` rows; what is cut is counted."""
     head = ("level", "where", "column", "expected", "found", "to do")
     rows = [
-        tuple(cell(text) for text in (f.level, f.where, f.column, f.expected, f.found)) + (f.fix,)
+        tuple(cell(text) for text in (f.level, f.where, f.column, f.expected, f.found)) + (printable(f.fix),)
         for f in findings[:SHOWN]
     ]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
@@ -146,5 +153,5 @@ def table(findings: list[Finding]) -> str:
 
 def cell(text: str, width: int = _CELL) -> str:
     """Makes text fit for one cell: printable characters only (file names may hold any), cut in the middle."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text)
     return text if len(text) <= width else f"{text[: width // 2 - 2]} … {text[-(width // 2 - 1) :]}"

@@ -7,7 +7,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
-from hf_fashion import checks, data
+from hf_fashion import checks, data, images
+from hf_fashion.checks import pictures
 from hf_fashion.errors import InputError
 from hf_fashion.report import PICTURE, Report
 
@@ -122,7 +123,7 @@ def test_equal_pixels_in_two_splits_are_a_leak():
 def test_equal_pixels_within_a_split():
     same = picture(7)
     report = check(splits(train=split([0, 0, 1, 1], row0=same, row1=same)))
-    assert report.findings == []
+    assert findings(report, "warning") == [("train:0 and train:1", "equal pixels")] and not report.of("error")
     report = check(splits(train=split([0, 0, 1, 1], row0=same, row3=same)))
     assert findings(report, "warning") == [("train:0 and train:3", "dress and hat")] and not report.of("error")
 
@@ -132,7 +133,24 @@ def test_shapes(size, told):
     report = check(splits(train=split([0, 0, 1, 1], row2=picture(5, size))))
     assert len(report.of("warning")) == told and not report.of("error")
     if told:
-        assert findings(report, "warning") == [("train:2", f"{size[0]} x {size[1]} px")]
+        assert (
+            findings(report, "warning")[0][0] == "train:2" and f"{size[0]} x {size[1]} px" in report.findings[0].found
+        )
+
+
+def test_the_limits_of_shapes_are_settings():
+    small = splits(train=split([0, 0, 1, 1], row2=picture(5, (19, 20))))
+    assert check(small).findings == []
+    report = check(small, limits=images.Limits(min_side=20, max_aspect=2))
+    assert [where for where, _ in findings(report, "warning")] == ["train:2"]
+
+
+def test_many_equal_pictures_are_one_finding():
+    same = {f"row{row}": picture(70) for row in (0, 1, 2, 3, 4, 5)}
+    report = check(splits(train=split([0, 0, 0, 0, 0, 0, 1, 1], **same), test=split([0, 1], 200, row1=picture(70))))
+    assert findings(report, "error") == [("train:0, train:1, train:2, train:3 and 3 more", "equal pixels: a leak")]
+    assert report.of("error")[0].rows == (*(("train", row) for row in range(6)), ("test", 1))
+    assert findings(report, "warning")[0][1] == "dress and hat"  # the leaked one has another label
 
 
 def test_classes_without_rows():
@@ -170,6 +188,39 @@ def test_spellings():
     report = check(DatasetDict(train=split([0, 1, 2, 3, 4] * 2, names=names)))
     told = [found for _, found in findings(report, "warning")]
     assert told == ["2 classes: 'Dress', 'dress '", "2 classes: 'te\\u0301e', 't\\xe9e'"]
+
+
+def test_a_slip_of_the_pen_is_told_beside_a_frequent_name():
+    names = ["trousers", "trouser", "shirt", "skirt", "size 40", "size 41"]
+    labels = [0] * 40 + [1, 3, 5] + [2] * 40 + [4] * 40
+    report = check(DatasetDict(train=split(labels, names=names)))
+    told = [found for _, found in findings(report, "warning") if "letter" in found]
+    assert told == ["'trouser' (1) is one letter from 'trousers' (40)"]  # skirts are no shirts, and 41 is not 40
+    alike = DatasetDict(train=split([0] * 40 + [1] * 30, names=names[:2]))
+    assert not [found for _, found in findings(check(alike), "warning") if "letter" in found]
+
+
+@pytest.mark.parametrize(("names", "told"), [(["hat", "dress"], "another order"), (["dress", "cap"], "cap, hat")])
+def test_splits_that_number_their_classes_differently(names, told):
+    report = check(DatasetDict(train=split([0, 0, 1, 1]), test=split([0, 1], 200, names=names)))
+    [finding] = [finding for finding in report.of("error") if finding.where == "split test"]
+    assert told in finding.found and "data.load" in finding.fix
+
+
+def test_classes_of_few_photos_are_told_when_asked():
+    dataset = DatasetDict(train=split([0] * 12 + [1] * 3))
+    assert check(dataset).findings == []
+    assert findings(check(dataset, thorough=True), "warning") == [("split train", "fewer of 1 of 2 classes: hat (3)")]
+
+
+def test_pictures_without_labels_and_with_boxes():
+    rows = split([0, 1, 1], row1=b"")
+    alone = check(DatasetDict(train=rows.remove_columns("label")))
+    assert [where for where, _ in findings(alone, "error")] == ["train:1"] and alone.sizes == {"train": 3}
+    boxes = [{"bbox": [[2, 2, 8, 8]], "category": ["dress"]}] * 2 + [{"bbox": [[90, 2, 8, 8]], "category": ["hat"]}]
+    report = check(DatasetDict(train=rows.remove_columns("label").add_column("objects", boxes)))
+    outside = next(finding for finding in report.of("error") if "outside" in finding.found)
+    assert outside.where == "train:2, box 0" and outside.rows == (("train", 2),)
 
 
 def test_source_rows_name_the_rows():
@@ -210,6 +261,6 @@ def test_a_transform_is_not_applied():
 def test_bar_only_for_many(monkeypatch, capfd):
     check(splits())
     assert capfd.readouterr().err == ""
-    monkeypatch.setattr(checks, "_BAR_FROM", 8)
+    monkeypatch.setattr(pictures, "BAR_FROM", 8)
     check(splits())
     assert "checking pictures" in capfd.readouterr().err

@@ -1,0 +1,15 @@
+"""All that is wrong with a dataset of photos, told at once before the first training step.
+
+    report = checks.check(dataset, report)                       # what every recipe does: each picture decoded once
+    report = checks.check(dataset, report, thorough=True)        # and near-duplicates, classes of few photos
+    checks.write(dataset, report, "findings")                    # report.html with the pictures, findings.parquet
+    checks.fix(dataset, report, "cleaned")                       # a copy without what is certainly wrong
+
+`hf-fashion check PHOTOS` does all of it from the command line.
+"""
+
+from hf_fashion.checks.cleaning import fix, refuse_in_use
+from hf_fashion.checks.page import write
+from hf_fashion.checks.whole import after_training, check, drop
+
+__all__ = ["after_training", "check", "drop", "fix", "refuse_in_use", "write"]

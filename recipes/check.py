@@ -1,0 +1,97 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hf_fashion[check]"]
+# ///
+"""Tell all that is wrong with a dataset of photos: pictures, copies, labels, boxes; and write a cleaned copy.
+
+    hf-fashion check ./photos
+    hf-fashion check ./photos --output_dir findings            # findings/report.html, with the pictures
+    hf-fashion check photos.csv --label_errors True            # and labels that are probably wrong
+    hf-fashion check ./photos --fix cleaned                    # a copy; the source is not touched
+
+It ends with 0 when nothing is wrong, or nothing but warnings, so that `hf-fashion check X && hf-fashion classify
+--dataset X` goes on where a training would; with 1 when there is an error.
+"""
+
+import shlex
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+from datasets import Features, Image
+
+from hf_fashion import checks, data, images, settings
+from hf_fashion.errors import InputError, command, script
+from hf_fashion.report import Report
+from hf_fashion.tasks import classify
+
+COLUMNS = Features({"image": Image()})  # labels where there are any
+
+
+@dataclass
+class Arguments(classify.PhotoArguments):
+    """Settings of the recipe."""
+
+    _argument_group_name = "photos and checks"
+
+    output_dir: str | None = field(
+        default=None, metadata={"help": "Write report.html, with the pictures, and findings.parquet into this folder."}
+    )
+    label_errors: bool = field(
+        default=False,
+        metadata={"help": "Look for labels that are probably wrong, too: some 30 ms a photo."},
+    )
+    fix: str | None = field(
+        default=None,
+        metadata={
+            "help": "Write a copy into this new folder, without photos that cannot be read and copies of a photo in "
+            "another split (that in test stays); left_out.csv names each, left_in.csv what you must decide."
+        },
+    )
+    min_side: int = field(default=16, metadata={"help": "Warn of photos whose shorter side has fewer pixels."})
+    max_aspect: float = field(
+        default=20.0, metadata={"help": "Warn of photos whose longer side is more than so many times the shorter."}
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fix is not None and self.fix == self.output_dir:
+            raise InputError(
+                f"--fix {self.fix}", expected="another folder than that of --output_dir", found="the same",
+                fix="name two folders",
+            )  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> Report:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and not argv[0].startswith("-"):
+        argv = ["--dataset", *argv]
+    parsed: tuple[Any, ...] = settings.parse_args("check", (Arguments,), argv)
+    args, _ = parsed
+    checks.refuse_in_use(args.fix)
+    dataset, report = data.load(
+        args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
+        names={"image": args.image_column, "label": args.label_column}, label_columns=args.label_columns,
+        label_separator=args.label_separator, validation_share=None, test_share=None,
+    )  # fmt: skip
+    lost = report.of("error")  # rows that could not be loaded
+    checks.check(
+        dataset, report, on_bad_image=args.on_bad_image, thorough=True, label_errors=args.label_errors,
+        limits=images.Limits(min_side=args.min_side, max_aspect=args.max_aspect),
+    )  # fmt: skip
+    print(report)
+    errors, warnings = len(report.of("error")), len(report.of("warning"))
+    print(f"\n{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}")
+    if args.output_dir is not None:
+        print(f"report: {checks.write(dataset, report, args.output_dir)}")
+    if args.fix is not None:
+        folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost)))
+        print(f"copy:   {folder}, without what {folder}/left_out.csv names; left_in.csv is what you must decide")
+        print(f"next:   {command('check')} --dataset {folder}")
+    if errors:
+        sys.exit(1)
+    return report
+
+
+if __name__ == "__main__":
+    script(main)()

@@ -1,0 +1,209 @@
+"""`hf-fashion check`: the table, the page, the exit code and the cleaned copy, as a user sees them."""
+
+import base64
+import csv
+import html
+import re
+import sys
+from io import BytesIO
+
+import messy
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from datasets import Dataset, DatasetDict, Features, Image, Value
+from PIL import Image as PILImage
+from tiny import photos
+
+from hf_fashion import checks, data
+from hf_fashion.errors import InputError
+from hf_fashion.recipes import check
+from hf_fashion.report import Report
+
+pytest.importorskip("imagehash")
+
+
+def run(*argv):
+    """The exit code of the recipe."""
+    try:
+        check.main(list(map(str, argv)))
+    except SystemExit as ended:
+        return ended.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory):
+    """The messy folder, checked once: source, page's folder, copy, exit code."""
+    place = tmp_path_factory.mktemp("check")
+    source = messy.folder(place / "source")
+    before = {path.name: path.read_bytes() for path in source.rglob("*.parquet")}
+    code = run(source, "--output_dir", place / "out", "--fix", place / "copy")
+    assert before == {path.name: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    return place, code
+
+
+def rows_of(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_exit_code_is_0_without_errors(tmp_path, capsys):
+    photos(tmp_path / "clean", classes=("circle", "square"), train=10, validation=2, test=2)
+    assert run(tmp_path / "clean") == 0
+    assert "0 errors, 0 warnings" in capsys.readouterr().out
+
+
+def test_warnings_do_not_stop_a_chain_of_commands(tmp_path, capsys):
+    photos(tmp_path / "few", train=3, validation=1, test=1)
+    assert run("--dataset", tmp_path / "few") == 0
+    assert "0 errors, 1 warning\n" in capsys.readouterr().out
+
+
+def test_all_that_is_wrong_is_in_the_table(checked):
+    place, code = checked
+    assert code == 1
+    table = pq.read_table(place / "out" / "findings.parquet").to_pylist()
+    found = {(row["level"], row["where"]): row for row in table}
+    assert found["error", "train:4 and test:1"]["rows"] == [{"split": "train", "row": 4}, {"split": "test", "row": 1}]
+    assert "HTML" in found["error", "train:7"]["found"]
+    assert found["warning", "train:2 and train:8"]["found"] == "equal pixels"
+    assert found["warning", "train:1 and train:21"]["column"] == "label"
+    assert found["warning", "train:3 and train:5"]["found"] == "nearly the same"
+    assert "2 splits" in found["warning", "train:6 and test:2"]["found"]
+    assert "6 x 6 px" in found["warning", "train:10"]["found"]
+    assert any("'Dress', 'dress '" in row["found"] for row in table)
+    assert not any("train:11" in row["where"] or "train:12" in row["where"] for row in table)  # two colours of a shirt
+
+
+def test_the_page_shows_the_pictures_side_by_side_and_runs_nothing(checked):
+    page = (checked[0] / "out" / "report.html").read_text(encoding="utf-8")
+    assert messy.HOSTILE not in page and html.escape(messy.HOSTILE) in page and "<script" not in page
+    assert not re.findall(r"(?:src|href)=\"(?!data:image/jpeg;base64,|#)", page)  # nothing from elsewhere
+    assert "default-src 'none'" in page and 'name="viewport"' in page and "prefers-color-scheme: dark" in page
+    leak = page[page.index("Expected: each picture in one split only") :]
+    leak = leak[: leak.index("</article>")]
+    shown = [PILImage.open(BytesIO(base64.b64decode(data))) for data in re.findall('base64,([^"]+)', leak)]
+    assert len(shown) == 2 and "train:4" in leak and "test:1" in leak
+    assert np.abs(np.asarray(shown[0], dtype=int) - np.asarray(messy.scene(4).resize(shown[0].size))).mean() < 20
+    assert len(page) < 500_000
+
+
+def test_a_hostile_file_name_is_text_on_the_page(tmp_path):
+    rows = (
+        messy.dataset()["train"]
+        .select(range(9))
+        .add_column("source_row", [f"<img src=x onerror=a>{n}" for n in range(9)])
+    )
+    report = checks.check(DatasetDict(train=rows), Report({"source": "<b>bold</b>"}))
+    page = checks.write(DatasetDict(train=rows), report, tmp_path / "out").read_text(encoding="utf-8")
+    assert "<img src=x" not in page and "&lt;img src=x" in page and "<b>bold" not in page
+
+
+def test_the_copy_is_clean_and_loads_again(checked):
+    place, _ = checked
+    left_out = {(row["split"], row["where"]): row["reason"] for row in rows_of(place / "copy" / "left_out.csv")}
+    assert left_out.keys() == {("train", "train:7"), ("train", "train:4")}
+    assert "HTML" in left_out["train", "train:7"] and "test:1 stays" in left_out["train", "train:4"]
+    left_in = {row["where"] for row in rows_of(place / "copy" / "left_in.csv")}
+    assert {"train:3 and train:5", "train:2 and train:8", "train:1 and train:21", "train:10"} <= left_in
+    dataset, report = data.load(place / "copy", check.COLUMNS, validation_share=None, test_share=None)
+    assert report.of("error")[0].found == "none of: trouser"  # it takes a judgement, or photos
+    assert {split: len(rows) for split, rows in dataset.items()} == {"train": 22, "test": 6}
+    assert not [f for f in checks.check(dataset, report).of("error") if "none of" not in f.found]
+    assert data.labels(dataset) == messy.NAMES and dataset["train"]["title"][4] == "photo 5"
+
+
+def test_the_bytes_of_the_pictures_are_those_of_the_source(checked):
+    place, _ = checked
+    raw = Image(decode=False)
+    copy = Dataset.from_parquet(str(place / "copy" / "data" / "train-00000-of-00001.parquet")).cast_column(
+        "image", raw
+    )
+    source = messy.dataset()["train"].cast_column("image", raw)
+    kept = [row for row in range(24) if row not in (4, 7)]
+    assert [row["bytes"] for row in copy["image"]] == [source[row]["image"]["bytes"] for row in kept]
+    assert copy["source_row"][4:6] == ["train:5", "train:6"]  # named as in the source
+
+
+def test_files_of_a_folder_are_copied_into_the_parquet(tmp_path):
+    photos(tmp_path / "photos", classes=("circle", "square"), train=3, validation=1, test=1)
+    broken = tmp_path / "photos" / "train" / "circle" / "broken.png"
+    broken.write_bytes(b"<html>")
+    cut = tmp_path / "photos" / "train" / "circle" / "=cut.png"
+    cut.write_bytes((tmp_path / "photos" / "train" / "circle" / "0.png").read_bytes()[:400])
+    assert run(tmp_path / "photos", "--fix", tmp_path / "copy") == 1
+    left_out = {row["where"] for row in rows_of(tmp_path / "copy" / "left_out.csv")}
+    assert {"train/circle/broken.png", "train: train/circle/=cut.png"} == left_out
+    [first, *_] = Dataset.from_parquet(str(tmp_path / "copy/data/train-00000-of-00001.parquet")).cast_column(
+        "image", Image(decode=False)
+    )
+    assert first["image"]["bytes"] == (tmp_path / "photos" / first["source_row"]).read_bytes()
+    assert first["image"]["path"] == "0.png"  # not where it lay on this machine
+
+
+def test_cells_that_a_spreadsheet_would_run_are_escaped(tmp_path):
+    rows = messy.dataset()["train"].select(range(9)).add_column("source_row", [f"=1+{n}" for n in range(9)])
+    dataset = DatasetDict(train=rows)
+    report = checks.check(dataset, Report({}))
+    told = rows_of(checks.fix(dataset, report, tmp_path / "copy", lost=[]) / "left_in.csv")
+    assert not any(cell.startswith(("=", "+", "-", "@")) for row in told for cell in row.values())
+
+
+def test_a_folder_in_use_is_refused_before_anything_is_read(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "photo.jpg").write_bytes(b"1")
+    with pytest.raises(InputError, match="new or empty"):
+        check.main([str(tmp_path / "nowhere"), "--fix", str(tmp_path / "mine")])
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+
+
+def test_attributes_and_pictures_without_labels(tmp_path, capsys):
+    raw = [{"bytes": messy.encoded(messy.scene(number)), "path": None} for number in range(12)]
+    box = [{"bbox": [Value("float32")], "category": Value("string")}]
+    features = Features({"image": Image(), "color": Value("string"), "objects": box})
+    good, flat = ({"bbox": [1.0, 1.0, height, 5.0], "category": "hat"} for height in (5.0, 0.0))
+    table = {"image": raw, "color": ["red", "Red"] * 6, "objects": [[good]] * 11 + [[flat]]}
+    Dataset.from_dict(table, features=features).to_parquet(tmp_path / "a.parquet")
+    assert run(tmp_path / "a.parquet", "--label_columns", "color") == 1
+    assert "'Red', 'red'" in capsys.readouterr().out
+    assert run(tmp_path / "a.parquet", "--output_dir", tmp_path / "out") == 1  # boxes, and no column of labels
+    assert "no area" in capsys.readouterr().out
+    assert "data:image" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_is_carried_along_is_not_taken_for_labels(tmp_path):
+    rows = messy.dataset()["train"].select(range(1, 4)).cast_column("title", Value("string"))
+    dataset, report = data.load(
+        rows.class_encode_column("title"), check.COLUMNS, test_share=None, validation_share=None
+    )
+    assert report.carried == ["title"] and dataset["train"].features["title"].names
+    assert not any(finding.column == "title" for finding in checks.check(dataset, report).findings)
+
+
+def test_spellings_are_merged_only_when_told():
+    texts = ["Dress", "dress ", "Dress", "te\u0301e", "t\u00e9e", "t\u00e9e", "hat", "hat"]
+    raw = [{"bytes": messy.encoded(messy.scene(number)), "path": None} for number in range(8)]
+    rows = Dataset.from_dict(
+        {"image": raw, "label": texts}, features=Features({"image": Image(), "label": Value("string")})
+    )
+    whole = {"validation_share": None, "test_share": None}
+    assert len(data.labels(data.load(rows, check.COLUMNS, **whole)[0])) == 5
+    dataset, report = data.load(rows, check.COLUMNS, merge_labels=True, **whole)
+    assert data.labels(dataset) == ["Dress", "hat", "t\u00e9e"]
+    assert dataset["train"]["label"][:] == [0, 0, 0, 2, 2, 2, 1, 1]
+    notes = report.to_dict()["notes"]  # what run.json and the card say
+    assert any("merged into 'Dress', as was asked: 'dress ' (1)" in note for note in notes)
+    lists = Dataset.from_dict(
+        {"image": raw, "tags": [["Soft", "soft"], ["Soft"], [], ["new"]] * 2},
+        features=Features({"image": Image(), "tags": [Value("string")]}),
+    )
+    dataset, _ = data.load(lists, check.COLUMNS, label_columns=["tags"], merge_labels=True, **whole)
+    assert data.labels(dataset, "tags") == ["Soft", "new"] and dataset["train"]["tags"][:4] == [[0], [0], [], [1]]
+
+
+def test_missing_packages_are_named_with_what_to_type(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    photos(tmp_path / "photos", train=2, validation=1, test=1)
+    with pytest.raises(InputError, match=r"hf_fashion\[check\]"):
+        check.main([str(tmp_path / "photos")])
