@@ -39,7 +39,7 @@ class Arguments(classify.PhotoArguments):
     )
     label_errors: bool = field(
         default=False,
-        metadata={"help": "Look for labels that are probably wrong, too: some 30 ms a photo."},
+        metadata={"help": "Look for labels that are probably wrong, too: some 70 ms a photo."},
     )
     fix: str | None = field(
         default=None,

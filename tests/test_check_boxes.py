@@ -249,7 +249,8 @@ CATEGORIES = (
     (Value("uint64"), st.integers(0, 2**63 - 1)), (Value("float32"), st.one_of(st.none(), st.floats(width=32))),
     (Value("string"), st.one_of(st.none(), st.text(max_size=3), st.sampled_from(["bag", "Bag", "", "0", "-1"]))),
     (Value("bool"), st.booleans()), (Value("null"), st.none()), (ClassLabel(names=NAMES), st.integers(0, 2)),
-    (List(Value("int64")), st.lists(st.integers(), max_size=2)), (Value("binary"), st.binary(max_size=2)),
+    (List(Value("int64")), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=2)),
+    (Value("binary"), st.binary(max_size=2)),
 )  # fmt: skip
 EXTRAS = ((Value("float64"), NUMBERS), (Value("string"), st.text(max_size=2)), (Value("bool"), st.booleans()))
 

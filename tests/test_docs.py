@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
+from hf_fashion.recipes import check, score, sweep
 from hf_fashion.recipes import classify as recipe
-from hf_fashion.recipes import score, sweep
 from hf_fashion.tasks import classify
 
 ROOT = Path(__file__).parents[1]
@@ -65,7 +65,12 @@ def test_settings_named_in_the_prose_exist():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     known = {
         field
-        for group in (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments)
+        for group in (
+            classify.Arguments,
+            check.Arguments,
+            training.MethodArguments,
+            training.FashionTrainingArguments,
+        )  # fmt: skip
         for field in group.__dataclass_fields__
     }
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file

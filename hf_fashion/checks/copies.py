@@ -19,6 +19,7 @@ from hf_fashion import images
 from hf_fashion.checks.pictures import BLOCKS, SIDE, Looked, blocks, encoded, is_flat, thumbnail
 
 HASH_DISTANCE = 8  # bits of 64: other shots of one scene had 2 to 8 in street photos, another encoding 0 to 4
+# Both pairs of limits were chosen on the photos that are counted here: elsewhere they may do less well.
 # In a scene: the least agreement of (nearly) all blocks, and the largest difference of a block's mean colour. Six of
 # six scenes that were shot twice have 0.75 or more and 28 or less; all but 3 of 179 other pairs that hashes name fail.
 _SCENE = (0.74, 28.0)

@@ -49,7 +49,7 @@ def check(
         limits: Of which the smallest side and the aspect count.
         thorough: Look for near-duplicates, too, and warn of classes of few photos. Needs imagehash.
         label_errors: Look for labels that are probably wrong, see `suspects.tell_suspects`. Needs cleanlab, and some
-            30 ms a picture.
+            70 ms a picture.
         box_format: See `boxes.tell_boxes`.
         on_bad_box: See there.
 
