@@ -16,11 +16,11 @@ It ends with 0 when nothing is wrong, or nothing but warnings, so that `hf-fashi
 import shlex
 import sys
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
-from datasets import Features, Image
+from datasets import DatasetDict, Features, Image
 
-from hf_fashion import checks, data, images, settings
+from hf_fashion import boxes, checks, data, images, settings
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.report import Report
 from hf_fashion.tasks import classify
@@ -48,6 +48,16 @@ class Arguments(classify.PhotoArguments):
             "another split (that in test stays); left_out.csv names each, left_in.csv what you must decide."
         },
     )
+    box_format: Literal[boxes.FORMATS] | None = field(  # type: ignore[valid-type]
+        default=None, metadata={"help": "What the numbers of a box are, where they are not x, y, width, height."}
+    )
+    on_bad_box: Literal["stop", "clip", "drop"] = field(
+        default="stop",
+        metadata={
+            "help": "On boxes that cannot be right: an error, or a warning; then --fix clips those that are partly "
+            "outside their picture, and with drop leaves out those that cannot be mended."
+        },
+    )
     min_side: int = field(default=16, metadata={"help": "Warn of photos whose shorter side has fewer pixels."})
     max_aspect: float = field(
         default=20.0, metadata={"help": "Warn of photos whose longer side is more than so many times the shorter."}
@@ -62,6 +72,22 @@ class Arguments(classify.PhotoArguments):
             )  # fmt: skip
 
 
+def with_boxes(dataset: DatasetDict, report: Report, args: Arguments) -> DatasetDict:
+    """The boxes as x, y, width and height, where the user said what they are or what to do about them."""
+    if args.box_format is None and args.on_bad_box == "stop":
+        return dataset
+    parts = {split: rows for split, rows in dataset.items() if "objects" in rows.features}
+    if not parts:
+        raise InputError(
+            "--box_format, --on_bad_box", expected="a column objects, with boxes", fix="leave them out",
+            found=", ".join(next(iter(dataset.values())).column_names),
+        )  # fmt: skip
+    names, form = boxes.class_names(parts, report), args.box_format or "xywh"
+    sizes = {split: boxes.sizes_of(rows) if form.startswith("relative") else None for split, rows in parts.items()}
+    made = {split: boxes.canonical(rows, names, box_format=form, sizes=sizes[split]) for split, rows in parts.items()}
+    return DatasetDict({**dataset, **made})
+
+
 def main(argv: list[str] | None = None) -> Report:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and not argv[0].startswith("-"):
@@ -72,11 +98,13 @@ def main(argv: list[str] | None = None) -> Report:
     dataset, report = data.load(
         args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
         names={"image": args.image_column, "label": args.label_column}, label_columns=args.label_columns,
-        label_separator=args.label_separator, validation_share=None, test_share=None,
+        label_separator=args.label_separator, validation_share=None, test_share=None, merge_labels=args.merge_labels,
     )  # fmt: skip
     lost = report.of("error")  # rows that could not be loaded
+    dataset = with_boxes(dataset, report, args)
     checks.check(
         dataset, report, on_bad_image=args.on_bad_image, thorough=True, label_errors=args.label_errors,
+        box_format=args.box_format, on_bad_box=args.on_bad_box,
         limits=images.Limits(min_side=args.min_side, max_aspect=args.max_aspect),
     )  # fmt: skip
     print(report)
@@ -85,6 +113,9 @@ def main(argv: list[str] | None = None) -> Report:
     if args.output_dir is not None:
         print(f"report: {checks.write(dataset, report, args.output_dir)}")
     if args.fix is not None:
+        if args.on_bad_box != "stop":
+            mended = {s: boxes.mend(rows, boxes.sizes_of(rows), args.on_bad_box) for s, rows in dataset.items()}
+            dataset = DatasetDict(mended)
         folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost)))
         print(f"copy:   {folder}, without what {folder}/left_out.csv names; left_in.csv is what you must decide")
         print(f"next:   {command('check')} --dataset {folder}")

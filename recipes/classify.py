@@ -59,8 +59,8 @@ def read(args: Any, method: Any, training_args: Any) -> tuple[Any, ...]:
         return dataset, report
     return data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision, names=names,
-        label_columns=args.label_columns, label_separator=args.label_separator, split_by=args.split_by,
-        validation_share=args.validation_share, test_share=args.test_share,
+        label_columns=args.label_columns, label_separator=args.label_separator, merge_labels=args.merge_labels,
+        split_by=args.split_by, validation_share=args.validation_share, test_share=args.test_share,
         seed=training_args.seed if args.split_seed is None else args.split_seed,
     )  # fmt: skip
 

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     dataset, report = data.load(
         args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
         names={"image": args.image_column, "label": args.label_column}, label_columns=columns,
-        label_separator=args.label_separator, lone_split="test",
+        label_separator=args.label_separator, lone_split="test", merge_labels=args.merge_labels,
     )  # fmt: skip
     for model in models:
         refuse_seen(report, model)

@@ -11,7 +11,7 @@ import messy
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset, DatasetDict, Features, Image, Value
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
 from PIL import Image as PILImage
 from tiny import photos
 
@@ -207,3 +207,46 @@ def test_missing_packages_are_named_with_what_to_type(monkeypatch, tmp_path):
     photos(tmp_path / "photos", train=2, validation=1, test=1)
     with pytest.raises(InputError, match=r"hf_fashion\[check\]"):
         check.main([str(tmp_path / "photos")])
+
+
+def boxed(folder, bbox):
+    """A folder with a split of four pictures of 64 x 48, with a box each."""
+    features = Features(
+        {"image": Image(), "objects": {"bbox": List(List(Value("float64"))), "category": List(Value("string"))}}
+    )
+    rows = [
+        {"image": photo, "objects": {"bbox": [box], "category": ["bag"]}}
+        for photo, box in zip(shots(4), bbox, strict=True)
+    ]
+    folder.mkdir(parents=True)
+    Dataset.from_list(rows, features=features).to_parquet(folder / "train.parquet")
+    return folder
+
+
+def shots(count):
+    generator = np.random.default_rng(0)
+    return [PILImage.fromarray(generator.integers(0, 255, (48, 64, 3), dtype=np.uint8)) for _ in range(count)]
+
+
+def test_boxes_in_another_format_are_told_and_read_when_it_is_typed(tmp_path, capsys):
+    corners = [[40.0, 30, 60, 44], [30, 20, 62, 40], [50, 30, 60, 46], [20, 25, 60, 47]]
+    source = boxed(tmp_path / "corners", corners)
+    assert run(source) == 1 and "--box_format xyxy" in capsys.readouterr().out
+    assert run(source, "--box_format", "xyxy", "--fix", tmp_path / "copy") == 0
+    fixed = pq.read_table(next((tmp_path / "copy").rglob("train*.parquet"))).to_pylist()
+    assert [row["objects"]["bbox"] for row in fixed][0] == [[40, 30, 20, 14]]
+    assert run(tmp_path / "copy") == 0
+
+
+def test_boxes_partly_outside_are_clipped_when_told(tmp_path):
+    source = boxed(tmp_path / "over", [[2.0, 2, 20, 20], [50, 2, 30, 20], [2, 2, 9, 9], [3, 3, 8, 8]])
+    assert run(source) == 1
+    assert run(source, "--on_bad_box", "clip", "--fix", tmp_path / "copy") == 0
+    fixed = pq.read_table(next((tmp_path / "copy").rglob("train*.parquet"))).to_pylist()
+    assert fixed[1]["objects"]["bbox"] == [[50, 2, 14, 20]]
+
+
+def test_settings_of_boxes_need_boxes(tmp_path):
+    photos(tmp_path / "plain", train=3, validation=1, test=1)
+    with pytest.raises(InputError, match="objects"):
+        check.main([str(tmp_path / "plain"), "--box_format", "xyxy"])

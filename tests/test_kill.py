@@ -12,11 +12,13 @@ from pathlib import Path
 
 import faulty
 import pytest
+import torch
+from accelerate import Accelerator
 
 from hf_fashion import record, training
 from hf_fashion.errors import INTERRUPTED, InputError, Interrupted
 from hf_fashion.recipes import classify
-from hf_fashion.training import checkpoints
+from hf_fashion.training import checkpoints, faults
 
 ROOT = Path(__file__).parents[1]
 
@@ -132,6 +134,24 @@ def test_a_process_group_with_workers_ends_with_a_code_of_its_own(place):
     assert (
         checkpoints.problems(last) == [] and f"interrupted; to go on from the last checkpoint: {info['go_on']}" in said
     )
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_a_signal_that_meets_a_worker_at_its_birth_does_not_end_it(monkeypatch, prepared):
+    """Between its fork and its init, where torch's own handler would; accelerate's loader starts them elsewhere."""
+    signals, begin = faults.Signals(), faults._begin_worker
+
+    def late(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        begin(*args)
+
+    monkeypatch.setattr(faults, "_begin_worker", late)
+    signals.flag.fill_(True)
+    loader = torch.utils.data.DataLoader(range(4), num_workers=2)
+    if prepared:
+        loader = Accelerator(cpu=True).prepare(loader)
+    loader = faults.finishing(loader, signals)
+    assert [int(row) for row in loader] == [0, 1, 2, 3]
 
 
 def test_two_runs_in_one_folder_are_refused_and_a_dead_one_blocks_nothing(place):

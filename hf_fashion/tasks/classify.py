@@ -57,6 +57,12 @@ class PhotoArguments:
         default=None,
         metadata={"help": "With --label_columns: what parts several labels in a cell of text, as | in soft|warm."},
     )
+    merge_labels: bool = field(
+        default=False,
+        metadata={
+            "help": "Take labels that differ in case or blanks only (Dress, dress) for one; run.json says which."
+        },
+    )
     on_bad_image: Literal["stop", "drop"] = field(
         default="stop",
         metadata={"help": "On photos that cannot be read: stop, or drop them and go on; run.json names them."},
@@ -163,6 +169,7 @@ class Arguments(PhotoArguments):
         for name, given in (
             ("split_by", self.split_by),
             ("label_separator", self.label_separator),
+            ("merge_labels", self.merge_labels or None),
             ("validation_share", self.validation_share if self.validation_share != 0.15 else None),
             ("test_share", self.test_share if self.test_share != 0.15 else None),
         ):

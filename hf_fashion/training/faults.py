@@ -3,6 +3,7 @@
 import copy
 import functools
 import itertools
+import multiprocessing
 import os
 import random
 import signal
@@ -23,6 +24,7 @@ from hf_fashion.training.sampling import Balanced
 
 # The number of its row in an example, and the numbers in a batch.
 ROW, ROWS = "row_number", "row_numbers"
+_NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Signals:
@@ -43,7 +45,7 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGINT):
+            for number in _NUMBERS:
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
                     self._before[number] = signal.signal(number, self._take)
         return self
@@ -64,10 +66,39 @@ class Signals:
             os.write(2, f"\n{self.seen}: the run ends with this step, after a checkpoint\n".encode())
 
 
-def finishing(loader: torch.utils.data.DataLoader, signals: Signals) -> torch.utils.data.DataLoader:
-    """Makes workers outlive a SIGTERM or Ctrl-C that reached the whole group, until the step is done."""
-    loader.worker_init_fn = functools.partial(_begin_worker, signals.flag, loader.worker_init_fn)
+def finishing(loader: Any, signals: Signals) -> Any:
+    """Makes workers outlive a SIGTERM or Ctrl-C that reached the whole group, until the step is done.
+
+    Args:
+        loader: A `torch.utils.data.DataLoader`, or what accelerate made of one.
+        signals: Of the main process.
+    """
+    own = getattr(loader, "base_dataloader", loader)  # accelerate's own has the attributes, and starts no worker
+    begun = isinstance(own.worker_init_fn, functools.partial) and own.worker_init_fn.func is _begin_worker
+    if not own.num_workers or begun:  # begun: one that persistent workers keep
+        return loader
+    own.worker_init_fn = functools.partial(_begin_worker, signals.flag, own.worker_init_fn)
+    context: Any = own.multiprocessing_context or multiprocessing.get_context(multiprocessing.get_start_method())
+    if context.get_start_method() == "fork":
+        shielded = copy.copy(context)
+        shielded.Process = _shielded(context.Process)
+        own.multiprocessing_context = shielded
     return loader
+
+
+@functools.cache
+def _shielded(process: Any) -> Any:
+    """Processes that begin with both signals held back: torch's worker would end by one that comes before its init."""
+
+    class Shielded(process):
+        def start(self) -> None:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _NUMBERS)
+            try:
+                super().start()
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return Shielded
 
 
 def _begin_worker(flag: torch.Tensor, init: Callable[[int], None] | None, worker: int) -> None:
@@ -80,8 +111,10 @@ def _begin_worker(flag: torch.Tensor, init: Callable[[int], None] | None, worker
         signal.signal(number, signal.SIG_DFL)
         os.kill(os.getpid(), number)
 
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _NUMBERS:
         signal.signal(number, take)
+    if hasattr(signal, "pthread_sigmask"):  # not on Windows
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NUMBERS)
     if init is not None:
         init(worker)
 
