@@ -96,6 +96,24 @@ def library_errors(what: str) -> Iterator[None]:
         ) from error
 
 
+@contextlib.contextmanager
+def extra(what: str, package: str, name: str) -> Iterator[None]:
+    """Turns the lack of an optional package, imported inside, into an `InputError`.
+
+    Args:
+        what: What needs it.
+        package: Its name.
+        name: Of the extra of hf_fashion that brings it.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise InputError(
+            what, expected=f"the package {package}", found="it is not installed",
+            fix=f"pip install 'hf_fashion[{name}]'",
+        ) from error  # fmt: skip
+
+
 # "No space left on device", "Disk quota exceeded", "File too large".
 _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 

