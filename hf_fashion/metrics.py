@@ -8,9 +8,9 @@ Wilson's for k of n (Journal of the American Statistical Association 22, 1927), 
 
 A class of few rows is missing in many draws and leaves their mean over classes, which is then higher than the figure.
 So the draws of a macro figure are shifted until their mean is the figure. In simulations (300 repetitions,
-`benchmarks/interval_coverage.py`) of 40 classes in a long tail and 268 rows their interval held the true value in 0.73,
-against 0.59 unshifted; of 10 classes and 80 rows in 0.94 against 0.92; of 100 classes and 1,000 rows in 0.60 against
-0.25. It is too narrow where most classes have a handful of rows: then the mean itself is off.
+`benchmarks/interval_coverage.py`) of 40 classes in a long tail and 268 rows their interval held the true value in
+0.73, against 0.59 unshifted; of 10 classes and 80 rows in 0.94 against 0.92; of 100 classes and 1,000 rows in 0.60
+against 0.25. It is too narrow where most classes have a handful of rows: then the mean itself is off.
 """
 
 from collections.abc import Mapping, Sequence
