@@ -64,14 +64,15 @@ def test_no_private_name_of_another_library(path):
     assert not private
 
 
-def test_no_recipe_hides_a_module():
+def test_no_recipe_hides_a_module(tmp_path):
     """A script's folder is first on sys.path: `recipes/evaluate.py` would be imported in place of the library."""
     import hf_fashion.recipes
 
     recipes = {path.stem for path in Path(hf_fashion.recipes.__file__).parent.glob("*.py")} - {"__init__"}
     code = "import importlib.util, sys; print(*[name for name in sys.argv[1:] if importlib.util.find_spec(name)])"
-    command = [sys.executable, "-c", code, *sorted(recipes)]
-    elsewhere = subprocess.run(command, capture_output=True, text=True, cwd="/", check=True)
+    # Isolated: any folder of that name where Python starts would be found too, as a namespace package.
+    command = [sys.executable, "-I", "-c", code, *sorted(recipes)]
+    elsewhere = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=True)
     assert recipes and not elsewhere.stdout.split()
 
 
