@@ -3,10 +3,10 @@
     python benchmarks/bad_tables.py
     python benchmarks/bad_tables.py --markdown
 
-The cases are those of `tests/bad_sources.py`, made in code. Every picture is its own, so an outcome is told by pixels
-and labels: "right" (all as meant), "reported" (as meant, and what was odd is said), "refused" (with the reason),
-"wrong" (rows lost, added or with another label, or read although nobody can tell how), "crash" (an exception that
-names neither file nor row). The peer is `load_dataset("imagefolder", data_dir=...)`, or what else reads the form.
+The cases are those of `tests/bad_sources.py` and `bad_sources_tables.py`. Every picture is its own, so an outcome is
+told by pixels and labels: "right" (all as meant), "reported" (as meant, and what was odd is said), "refused" (with the
+reason), "wrong" (rows lost, added or with another label, or read although nobody can tell how), "crash" (an exception
+that names neither file nor row). The peer is `load_dataset("imagefolder", data_dir=...)`, or what else reads the form.
 Whatever it raises counts as refused where the case is to be refused, even when its message says nothing of the reason,
 and as a crash elsewhere; "-" is a form that it has no way in for.
 """
@@ -21,7 +21,8 @@ import datasets
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from bad_sources import FOLDERS, TABLES, Case, Made, bare, ours
+from bad_sources import FOLDERS, Case, Made, bare, ours
+from bad_sources_tables import TABLES
 
 from hf_fashion.report import cell
 

@@ -246,23 +246,23 @@ def mend(rows: Dataset, sizes: np.ndarray, on_bad_box: str) -> Dataset:
     return rows.remove_columns(["objects"]).add_column("objects", made, feature=rows.features["objects"])
 
 
-def sizes_of(rows: Dataset, column: str = "image") -> np.ndarray:
+def sizes_of(rows: Dataset, column: str = "image", *, limits: images.Limits = images.LIMITS) -> np.ndarray:
     """Width and height of each picture in pixels (rows, 2), upright as `images.decode` gives it, from its header.
 
-    0 and 0 where the header cannot be read.
+    0 and 0 where the header cannot be read. `limits` are those of `images.decode`.
     """
     pictures = rows.with_format(None).select_columns([column]).cast_column(column, Image(decode=False))
-    found = [upright_size(row[column]) for row in pictures]
+    found = [upright_size(row[column], limits) for row in pictures]
     return np.array(found, dtype=np.int64).reshape(-1, 2)
 
 
-def upright_size(source: images.Source) -> tuple[int, int]:
+def upright_size(source: images.Source, limits: images.Limits = images.LIMITS) -> tuple[int, int]:
     """Width and height of one picture after its EXIF orientation is applied; 0, 0 when its header cannot be read."""
     try:
         width, height = images.probe(source)
     except ValueError:
         return 0, 0
-    if width * height > images.LIMITS.max_pixels:  # to look for EXIF data in a PNG, Pillow decodes it
+    if width * height > limits.max_pixels:  # to look for EXIF data in a PNG, Pillow decodes it
         return width, height
     if isinstance(source, dict):
         source = source["bytes"] if source.get("bytes") is not None else source["path"]

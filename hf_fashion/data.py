@@ -102,7 +102,8 @@ def load(
     given = source if isinstance(source, str) else str(source) if isinstance(source, Path) else "in hand"
     report = Report({"source": given, "kind": "", "config": config, "revision": None, "license": "unknown"})
     image_columns = [names["image"]] if "image" in names else IMAGE_COLUMNS
-    opened = reading.read(source, config, revision, image_columns, report)
+    labelled = "label" in columns or "label" in names or label_columns is not None
+    opened = reading.read(source, config, revision, image_columns, report, labels=labelled)
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     chosen = choose({name: len(part.rows) for name, part in opened.parts.items()}, lone_split, report)
     parts = {split: _named_rows(name, opened.parts[name]) for split, name in chosen.items()}

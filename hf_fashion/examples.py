@@ -18,6 +18,7 @@ def of_training(
     *,
     seed: int,
     keyed: bool = False,
+    limits: images.Limits = images.LIMITS,
     **augment: Any,
 ) -> Augmented | StreamedExamples:
     """Rows -> examples (pixel_values, labels), augmented anew in each epoch.
@@ -29,26 +30,32 @@ def of_training(
         target: A row of these columns -> its `labels`.
         seed: Of the random crops.
         keyed: See `augmentation.Augmented`.
+        limits: See `images.decode`.
         **augment: See `augmentation.crop_and_flip`.
     """
     transform = crop_and_flip(backbones.input_spec(processor), **augment)
 
     def example(row: dict[str, Any]) -> dict[str, Any]:
-        return {"pixel_values": transform(images.decode(row["image"])), "labels": target(row)}
+        return {"pixel_values": transform(images.decode(row["image"], limits=limits)), "labels": target(row)}
 
     if isinstance(dataset, Stream):
-        return StreamedExamples(dataset, example, seed, keyed=keyed, **dataset.options)
+        return StreamedExamples(dataset, example, seed, keyed=keyed, limits=limits, **dataset.options)
     named = ["source_row"] if "source_row" in dataset.column_names else []  # a row that breaks a training is named
     return Augmented(_encoded(dataset, [*columns, *named]), example, seed, keyed=keyed)
 
 
 def of_evaluation(
-    dataset: Dataset, processor: Any, columns: Sequence[str], target: Callable[[Mapping[str, Any]], Any]
+    dataset: Dataset,
+    processor: Any,
+    columns: Sequence[str],
+    target: Callable[[Mapping[str, Any]], Any],
+    *,
+    limits: images.Limits = images.LIMITS,
 ) -> Dataset:
     """Rows -> examples (pixel_values, labels) as the processor alone makes them; see `of_training`."""
 
     def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
-        photos = [images.decode(photo) for photo in rows["image"]]
+        photos = [images.decode(photo, limits=limits) for photo in rows["image"]]
         told = [dict(zip(columns, values, strict=True)) for values in zip(*map(rows.get, columns), strict=True)]
         return {
             "pixel_values": processor(photos, return_tensors="pt")["pixel_values"],
@@ -58,9 +65,9 @@ def of_evaluation(
     return _encoded(dataset, columns).with_transform(batch)
 
 
-def photos(dataset: Dataset, rows: Sequence[int]) -> list[Any]:
+def photos(dataset: Dataset, rows: Sequence[int], *, limits: images.Limits = images.LIMITS) -> list[Any]:
     """The decoded photos of some rows, as PIL images."""
-    return [images.decode(photo) for photo in _encoded(dataset, []).select(rows)["image"]]
+    return [images.decode(photo, limits=limits) for photo in _encoded(dataset, []).select(rows)["image"]]
 
 
 def _encoded(dataset: Dataset, columns: Sequence[str]) -> Dataset:

@@ -20,16 +20,17 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx"}
 _DOCUMENTS = (".md", ".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".tsv", ".pdf", ".html")
 
 
-def read(root: Path, report: Report) -> dict[str, Dataset]:
+def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Dataset]:
     """Reads a tree of class folders.
 
     Args:
         root: The folder above the class or split folders.
         report: Gets an error for each file that is no picture, and notes on what was passed over.
+        labels: Whether there must be some: without, a folder of nothing but pictures is read, too.
 
     Returns:
         Name of each split folder ("train" when there is none) -> columns `image` (paths: nothing is copied), `label`
-        (the folder's name as text), `source_row` (path relative to `root`).
+        (the folder's name as text; not in a folder of nothing but pictures), `source_row` (path relative to `root`).
 
     Raises:
         InputError: There are no class folders, or the tree can be read in two ways.
@@ -39,6 +40,8 @@ def read(root: Path, report: Report) -> dict[str, Dataset]:
     tops = tree.folders(root)
     if not tops:
         loose = [name for name in tree.files(root) if _is_picture(root / name)]
+        if loose and not labels:
+            return {"train": tree.pictures(root)}
         raise InputError(
             f"folder {root}",
             expected="a folder for each class (dress/1.jpg), a metadata.csv, or parquet files",
@@ -124,6 +127,20 @@ class _Tree:
 
     def files(self, folder: Path) -> list[str]:
         return [entry.name for entry in self.entries(folder) if not entry.is_dir()]
+
+    def pictures(self, folder: Path) -> Dataset:
+        """Reads the pictures in a folder without class folders."""
+        rows: dict[str, list[str]] = {"image": [], "source_row": []}
+        for name in self.files(folder):
+            path = folder / name
+            if (reason := _why_not(path)) is None:
+                rows["image"].append(str(path))
+                rows["source_row"].append(self.name(path))
+            elif path.suffix.lower() in _DOCUMENTS:
+                self.report.add("note", self.name(path), "image", found="passed over: a document beside the pictures")
+            else:
+                self._refuse(path, PICTURE, reason, "mend or remove the file")
+        return Dataset.from_dict(rows, features=Features({name: PATHS[name] for name in rows}))
 
     def classes(self, folder: Path) -> Dataset:
         """Reads the class folders in one folder."""

@@ -67,7 +67,9 @@ class Limits:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if not value >= 1:  # so NaN is refused, too
-                raise InputError(name, expected="1 or more", found=str(value), fix="leave it out, or raise it")
+                raise InputError(
+                    f"--{name} {value}", expected="1 or more", found=str(value), fix="leave it out, or raise it"
+                )
 
 
 LIMITS = Limits()

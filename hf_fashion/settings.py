@@ -19,6 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from hf_fashion import record
 from hf_fashion.errors import InputError, command, library_errors
+from hf_fashion.reading import aliases
 from hf_fashion.training import checkpoints
 
 # Settings that do not change what is learned, and so may be others when a run is resumed.
@@ -175,8 +176,11 @@ def _config_tokens(config: str, parser: _Parser) -> list[str]:
         else:
             # BaseLoader makes nothing but text, lists and mappings: `1e-4` and `01` stay what they are until the
             # parser, which knows the type, reads them. A nested mapping becomes JSON, and so needs its types.
+            aliases.refuse(f"config {path}", text)
             values, typed = yaml.load(text, Loader=yaml.BaseLoader), yaml.safe_load(text)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (
+        OSError, UnicodeDecodeError, yaml.YAMLError, json.JSONDecodeError, KeyError, TypeError, RecursionError,
+    ) as error:  # fmt: skip
         raise InputError(
             f"config {path}", expected="YAML (`setting: value` lines) or a run.json", found=str(error),
             fix="mend the file, or start from one of recipes/configs",

@@ -20,7 +20,7 @@ from typing import Any, Literal
 
 from datasets import DatasetDict, Features, Image
 
-from hf_fashion import boxes, checks, data, images, settings
+from hf_fashion import boxes, checks, data, settings
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.report import Report
 from hf_fashion.tasks import classify
@@ -58,10 +58,6 @@ class Arguments(classify.PhotoArguments):
             "outside their picture, and with drop leaves out those that cannot be mended."
         },
     )
-    min_side: int = field(default=16, metadata={"help": "Warn of photos whose shorter side has fewer pixels."})
-    max_aspect: float = field(
-        default=20.0, metadata={"help": "Warn of photos whose longer side is more than so many times the shorter."}
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -83,7 +79,8 @@ def with_boxes(dataset: DatasetDict, report: Report, args: Arguments) -> Dataset
             found=", ".join(next(iter(dataset.values())).column_names),
         )  # fmt: skip
     names, form = boxes.class_names(parts, report), args.box_format or "xywh"
-    sizes = {split: boxes.sizes_of(rows) if form.startswith("relative") else None for split, rows in parts.items()}
+    relative = form.startswith("relative")
+    sizes = {s: boxes.sizes_of(rows, limits=args.limits) if relative else None for s, rows in parts.items()}
     made = {split: boxes.canonical(rows, names, box_format=form, sizes=sizes[split]) for split, rows in parts.items()}
     return DatasetDict({**dataset, **made})
 
@@ -104,17 +101,19 @@ def main(argv: list[str] | None = None) -> Report:
     dataset = with_boxes(dataset, report, args)
     checks.check(
         dataset, report, on_bad_image=args.on_bad_image, thorough=True, label_errors=args.label_errors,
-        box_format=args.box_format, on_bad_box=args.on_bad_box,
-        limits=images.Limits(min_side=args.min_side, max_aspect=args.max_aspect),
+        box_format=args.box_format, on_bad_box=args.on_bad_box, limits=args.limits,
     )  # fmt: skip
     print(report)
     errors, warnings = len(report.of("error")), len(report.of("warning"))
     print(f"\n{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}")
     if args.output_dir is not None:
-        print(f"report: {checks.write(dataset, report, args.output_dir)}")
+        print(f"report: {checks.write(dataset, report, args.output_dir, limits=args.limits)}")
     if args.fix is not None:
         if args.on_bad_box != "stop":
-            mended = {s: boxes.mend(rows, boxes.sizes_of(rows), args.on_bad_box) for s, rows in dataset.items()}
+            mended = {
+                split: boxes.mend(rows, boxes.sizes_of(rows, limits=args.limits), args.on_bad_box)
+                for split, rows in dataset.items()
+            }
             dataset = DatasetDict(mended)
         folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost)))
         print(f"copy:   {folder}, without what {folder}/left_out.csv names; left_in.csv is what you must decide")

@@ -92,14 +92,15 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     training_args = training.with_precision(training_args, model, method.precision)
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
-    checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
+    checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
     dataset = checks.drop(dataset, report)
     if training_args.process_index == 0:
         print(report)
 
     train = task.prepare(
         dataset["train"], processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
-        keyed=method.mixes, smallest_crop=args.smallest_crop, flip=args.flip, policy=method.augment,
+        keyed=method.mixes, limits=args.limits, smallest_crop=args.smallest_crop, flip=args.flip,
+        policy=method.augment,
     )  # fmt: skip
     if method.lora_rank:
         model = training.add_lora(model, method.lora_rank, method.lora_alpha)
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         args=training_args,
         processing_class=processor,
         train_dataset=train,
-        eval_dataset=task.prepare(dataset["validation"], processor),
+        eval_dataset=task.prepare(dataset["validation"], processor, limits=args.limits),
         compute_metrics=task.metrics(classes),
         compute_loss_func=task.loss(
             classes, dataset["train"], weights=method.power["class_weights"], focal_gamma=method.focal_gamma,
@@ -143,7 +144,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
             model = trainer.model = training.merge(model)
 
         # Measured once, after everything was chosen on validation.
-        predictions = task.predict(trainer, dataset, processor, splits=("validation", "test"))
+        predictions = task.predict(trainer, dataset, processor, ("validation", "test"), limits=args.limits)
         if not trainer.is_world_process_zero():
             return run
         chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         figures = task.figures(
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
-            best_step=trainer.state.best_global_step if chosen_by else None,
+            best_step=trainer.state.best_global_step if chosen_by else None, limits=args.limits,
         )  # fmt: skip
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         )  # fmt: skip
         example = dataset["test"][0]
         cards.write(
-            run, usage=task.usage, photo=images.decode(example["image"]),
+            run, usage=task.usage, photo=images.decode(example["image"], limits=args.limits),
             photo_label=task.example_label(example, classes), prose=args.card_prose,
         )  # fmt: skip
     folder = shlex.quote(str(run.folder))

@@ -22,7 +22,7 @@ from datasets import DatasetDict
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_fashion import attributes as groups_of
-from hf_fashion import backbones, cards, checks, comparison, data, record, settings, training
+from hf_fashion import backbones, cards, checks, comparison, data, images, record, settings, training
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import attributes, classify
 
@@ -74,11 +74,14 @@ def main(argv: list[str] | None = None) -> record.Run:
     )  # fmt: skip
     for model in models:
         refuse_seen(report, model)
-    checks.check(dataset, report, on_bad_image=args.on_bad_image).raise_on_errors()
+    checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
     if training_args.process_index == 0:
         print(report)
     dataset = checks.drop(dataset, report)
-    entrants = [Entrant(task, model, *net, dataset, training_args) for model, net in zip(models, nets, strict=True)]
+    entrants = [
+        Entrant(task, model, *net, dataset, training_args, args.limits)
+        for model, net in zip(models, nets, strict=True)
+    ]
     described = [backbones.describe(model, args.model_revision) for model in models]
     names = distinct(models, [str(told["name"]) for told in described])
     several = args.compare is not None
@@ -114,7 +117,7 @@ def main(argv: list[str] | None = None) -> record.Run:
             [one] = entrants
             record.write(
                 run, results=one.results, predictions=one.predictions, labels=task.names(task.classes(one.dataset)),
-                plots=task.figures(one.predictions, one.results, one.dataset), **one.facts,
+                plots=task.figures(one.predictions, one.results, one.dataset, limits=args.limits), **one.facts,
             )  # fmt: skip
             shown = record.summary(run)
         cards.write(run)
@@ -133,15 +136,19 @@ class Entrant:
         processor: Any,
         dataset: DatasetDict,
         args: TrainingArguments,
+        limits: images.Limits,
     ) -> None:
-        self.task, self.net, self.processor, self.dataset = task, net, processor, labelled(task, dataset, model, net)
+        self.task, self.net, self.processor, self.limits = task, net, processor, limits
+        self.dataset = labelled(task, dataset, model, net)
         self.trainer = training.FashionTrainer(
             model=net, args=args, processing_class=processor,
-            eval_dataset=task.prepare(self.dataset["test"], processor),
+            eval_dataset=task.prepare(self.dataset["test"], processor, limits=limits),
         )  # fmt: skip
 
     def predict(self) -> None:
-        self.predictions = self.task.predict(self.trainer, self.dataset, self.processor, splits=["test"])
+        self.predictions = self.task.predict(
+            self.trainer, self.dataset, self.processor, splits=["test"], limits=self.limits
+        )
 
     def evaluate(self) -> None:
         self.results = self.task.evaluate(self.predictions, self.task.classes(self.dataset))

@@ -3,7 +3,8 @@
 import csv
 
 import pytest
-from bad_sources import FORMULAS, MISSING, TABLES, TWO, lines, numbered, ours, table
+from bad_sources import TWO, lines, numbered, ours
+from bad_sources_tables import FORMULAS, MISSING, TABLES, table
 from loading import errors, load, texts
 
 from hf_fashion import checks, data

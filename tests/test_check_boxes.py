@@ -223,6 +223,45 @@ def test_lists_of_different_lengths_and_columns_without_boxes():
     assert [where for where, _ in told(report)] == ["split train", "test:0, box 0"]
 
 
+def classes(counts, names=None):
+    """Rows with so many boxes of each class: name -> count."""
+    told = [name for name, count in counts.items() for _ in range(count)]
+    numbers = [[names.index(name)] for name in told] if names else [[name] for name in told]
+    kind = ClassLabel(names=names) if names else Value("string")
+    rows = [{"bbox": [box], "category": code} for box, code in zip(many(len(told)).tolist(), numbers, strict=True)]
+    objects = {"bbox": List(List(Value("float64"))), "category": List(kind)}
+    return Dataset.from_dict({"objects": rows}, features=Features({"objects": objects}))
+
+
+@pytest.mark.parametrize("names", [None, ["Bag", "bag", "trousers", "trousres", "hat"]])
+def test_classes_of_boxes_that_are_spelt_in_several_ways(names):
+    rows = classes({"Bag": 12, "bag": 30, "trousers": 60, "trousres": 2, "hat": 20}, names)
+    report = check(rows)
+    assert not report.of("error") and {finding.column for finding in report.findings} == {"objects"}
+    assert [found for _, found in told(report, "warning")] == [
+        "2 classes: 'Bag', 'bag'", "'trousres' (2) is one letter from 'trousers' (60)"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("names", [None, ["bag", "hat", "belt"]])
+def test_classes_of_boxes_that_a_split_lacks(names):
+    parts = {"train": classes({"bag": 20, "hat": 12}, names), "test": classes({"bag": 5, "belt": 3}, names)}
+    found = told(check(parts), "warning")
+    assert found == [
+        ("split train", "none of 1 of 3 classes: belt"), ("split test", "none of 1 of 3 classes: hat"),
+    ]  # fmt: skip
+    assert told(check({"test": parts["test"]}), "warning") == []
+
+
+def test_classes_of_few_boxes_are_told_by_a_thorough_check():
+    rows = classes({"bag": 20, "hat": 3, "scarf": 9}, ["bag", "hat", "scarf", "tie"])
+    assert check(rows).findings == []
+    assert told(check(rows, thorough=True), "warning") == [
+        ("split train", "fewer of 2 of 3 classes: hat (3), scarf (9)"),
+        ("dataset", "none of 1 of 4 classes: tie"),
+    ]
+
+
 def test_pictures_without_boxes_are_fine_and_a_dataset_without_any_is_not():
     assert check({"train": split([[GOOD], []]), "test": split([[], []])}).findings == []
     assert told(check(split([[], []]))) == [("dataset", "none in any picture")]
@@ -296,7 +335,7 @@ def try_any(made, box_format, on_bad_box):
     """The whole way of a dataset: InputError, or findings in words; never anything else, and never slow."""
     dataset, sizes = made
     start = time.process_time()
-    report = check(dataset, {"train": sizes}, box_format=box_format, on_bad_box=on_bad_box)
+    report = check(dataset, {"train": sizes}, box_format=box_format, on_bad_box=on_bad_box, thorough=True)
     assert all(finding.found and finding.where for finding in report.findings)
     try:
         names = boxes.class_names({"train": dataset}, Report({}))

@@ -172,6 +172,27 @@ def test_attributes_and_pictures_without_labels(tmp_path, capsys):
     assert "data:image" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
 
 
+def test_a_folder_of_nothing_but_pictures_is_checked_for_all_but_labels(tmp_path, capsys):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(6):
+        (flat / f"{number}.png").write_bytes(messy.encoded(messy.scene(number)))
+    (flat / "again.png").write_bytes((flat / "3.png").read_bytes())
+    (flat / "page.jpg").write_text("<html>gone</html>")
+    (flat / "notes.txt").write_text("of last summer")
+    (flat / "small.png").write_bytes(messy.encoded(messy.scene(7).resize((6, 6))))
+    assert run(flat, "--output_dir", tmp_path / "out", "--fix", tmp_path / "copy") == 1
+    said = capsys.readouterr().out
+    assert "folder of pictures" in said and "1 error, 2 warnings" in said and "notes.txt: passed over" in said
+    assert "HTML" in said and "equal pixels" in said and "6 x 6 px" in said and "class" not in said
+    assert "data:image" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert {row["where"] for row in rows_of(tmp_path / "copy" / "left_out.csv")} == {"page.jpg"}
+    assert run(tmp_path / "copy") == 0 and run(flat, "--on_bad_image", "drop") == 0
+    for asked in (["--label_column", "label"], ["--label_columns", "color"]):
+        with pytest.raises(InputError, match="8 pictures without labels"):
+            check.main([str(flat), *asked])
+
+
 def test_what_is_carried_along_is_not_taken_for_labels(tmp_path):
     rows = messy.dataset()["train"].select(range(1, 4)).cast_column("title", Value("string"))
     dataset, report = data.load(

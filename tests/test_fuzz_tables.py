@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import string
+import time
 
 import pytest
 import tiny
@@ -188,3 +189,43 @@ def test_any_names_of_class_folders(tmp_path_factory, names, deep):
         place.mkdir(parents=True, exist_ok=True)
         (place / "a.png").write_bytes(PICTURES["a.png"])
     load(root)
+
+
+heads = st.sampled_from([b"", b"file_name,label\n", b"file_name;label\r\n", b"\xef\xbb\xbffile_name,label\na.png,"])
+
+
+@st.composite
+def tables(draw):
+    """The bytes of a table of any of the kinds above, and its ending."""
+    kind = draw(st.sampled_from(["bytes", "cells", "json"]))
+    if kind == "json":
+        rows = draw(st.lists(rows_of_json, min_size=1, max_size=5))
+        return "\n".join(map(json.dumps, rows)).encode("utf-8", "replace"), "jsonl"
+    if kind == "bytes":
+        return draw(heads) + draw(st.binary(max_size=60)), draw(st.sampled_from(["csv", "jsonl"]))
+    buffer = io.StringIO()
+    real = st.tuples(st.sampled_from(sorted(PICTURES)), labels)
+    rows = draw(st.lists(st.one_of(real, st.lists(odd_cells, max_size=4)), min_size=1, max_size=6))
+    try:
+        csv.writer(buffer, delimiter=draw(st.sampled_from([",", ";", "\t", "|"]))).writerows([HEAD, *rows])
+    except csv.Error:  # a cell that csv cannot write
+        buffer = io.StringIO()
+    return buffer.getvalue().encode(draw(encodings), "replace"), "csv"
+
+
+@pytest.mark.slow
+def test_10_000_tables_take_at_most_2_s_each(folder):
+    told = {"read": 0, "refused": 0, "seconds": 0.0}
+
+    @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(tables())
+    def every(made):
+        write(folder, *made)
+        start = time.process_time()
+        told["refused" if load(folder) is None else "read"] += 1
+        told["seconds"] = max(told["seconds"], time.process_time() - start)
+        assert time.process_time() - start < 2
+
+    every()
+    print(json.dumps(told))
+    assert told["read"] + told["refused"] >= 10_000 and min(told["read"], told["refused"]) > 500

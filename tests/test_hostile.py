@@ -3,6 +3,7 @@
 Every file here would write a canary when it was run; no test may find one.
 """
 
+import itertools
 import json
 import os
 import pickle
@@ -13,14 +14,17 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset, Features, Image, Value
 from loading import load, picture, tree
 from PIL import Image as PILImage
 from safetensors.torch import load_file, save_file
+from tiny import streamable
 
-from hf_fashion import backbones, cards, metric_modules, metrics, plots, record, settings
+from hf_fashion import backbones, cards, metric_modules, metrics, plots, record, settings, streaming
 from hf_fashion.errors import InputError
 from hf_fashion.tasks import classify
 from hf_fashion.training import FashionTrainingArguments
@@ -256,6 +260,45 @@ def test_a_pickle_called_parquet(tmp_path, canary):
             load(path)
 
 
+SECRET = (20, 200, 20)  # the colour of a picture that lies outside
+
+
+@pytest.mark.parametrize("form", ["{secret}", "../secret.png", "file://{secret}", "http://127.0.0.1:9/x.png", "text"])
+def test_a_stream_opens_nothing_that_its_rows_name(tmp_path, monkeypatch, form):
+    """The first file of train is in order; the second has a path in the place of a picture, or a column of paths."""
+    secret = tmp_path / "secret.png"
+    PILImage.new("RGB", (20, 20), SECRET).save(secret)
+    folder = streamable(tmp_path / "photos")
+    monkeypatch.chdir(folder / "data")
+    path = folder / "data" / "train-00001-of-00003.parquet"
+    rows = pq.read_table(path).to_pylist()
+    if form == "text":
+        rows = [{**row, "image": str(secret)} for row in rows]
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        schema = pq.read_schema(path)
+        rows[2]["image"] = {"bytes": None, "path": form.format(secret=secret)}
+        pq.write_table(pa.Table.from_pylist(rows, schema), path)
+    bad = [row for row in range(8, 16) if form == "text" or row == 10]
+
+    def seen(on_bad_image):
+        stream = streaming.load(folder, shuffle_buffer=5, on_bad_image=on_bad_image, folder=tmp_path)[0]["train"]
+        return [
+            example["color"]
+            for example in streaming.StreamedExamples(
+                stream, lambda row: {"color": row["image"].getpixel((0, 0))}, 1, **stream.options
+            )
+        ]
+
+    with pytest.raises(InputError, match="train-00001-of-00003.parquet row") as caught:
+        seen("stop")
+    assert "not the picture but a path" in caught.value.found  # as without --streaming
+    colors = seen("drop")
+    assert SECRET not in colors and {color[0] for color in colors} == set(range(23)) - set(bad)
+    told = [json.loads(line) for line in (tmp_path / streaming.LEFT_OUT).read_text().splitlines()]
+    assert len(told) == len(bad) and all("not the picture but a path" in row["reason"] for row in told)
+
+
 # -- what lies in the folder where one works
 
 
@@ -305,6 +348,53 @@ def test_yaml_objects_in_a_config(tmp_path, canary, tag, form):
         settings.parse_args(
             "classify", (classify.Arguments, FashionTrainingArguments), ["--config", str(path)], metrics=["accuracy"]
         )
+
+
+def bomb(form):
+    """Nine levels of nine aliases: a billion values when they are written out or merged, or a nest in itself."""
+    names = "abcdefghi"
+    if form == "itself":
+        return "lr_scheduler_kwargs: &a {x: *a}\n"
+    if form == "lists":
+        lines = [f"{two}: &{two} [{', '.join([f'*{one}'] * 9)}]" for one, two in itertools.pairwise(names)]
+        return "\n".join(["a: &a [x]", *lines, "lr_scheduler_kwargs: {x: *i}", ""])
+    lines = [f"{two}: &{two} {{{', '.join([f'<<: *{one}'] * 9)}}}" for one, two in itertools.pairwise(names)]
+    return "\n".join(["a: &a {x: 1}", *lines, "lr_scheduler_kwargs: *i", ""])
+
+
+@pytest.mark.parametrize("form", ["lists", "merged", "itself"])
+@pytest.mark.parametrize("place", ["a config", "README.md", ".huggingface.yaml"])
+def test_aliases_of_yaml_that_unfold_into_more_than_a_memory_holds(tmp_path, place, form):
+    """One guard for both doors; before it is read, since reading a merged one takes all of the memory already."""
+    start, text = time.process_time(), bomb(form)
+    with pytest.raises(InputError, match=r"aliases \(\*name\)"):
+        if place == "a config":
+            (tmp_path / "x.yaml").write_text(text)
+            argv = ["--config", str(tmp_path / "x.yaml")]
+            settings.parse_args("classify", (classify.Arguments, FashionTrainingArguments), argv, metrics=["accuracy"])
+        else:
+            tree(tmp_path / "photos", count=1)
+            (tmp_path / "photos" / place).write_text(f"---\n{text}---\n" if place == "README.md" else text)
+            load(tmp_path / "photos")
+    assert time.process_time() - start < 5
+
+
+def test_few_aliases_are_read(tmp_path):
+    path = tmp_path / "x.yaml"
+    path.write_text("lr_scheduler_type: cosine_with_min_lr\nlr_scheduler_kwargs: &a {min_lr: 1.0e-6}\n")
+    argv = ["--config", str(path)]
+    _, args, _ = settings.parse_args("score", (classify.Arguments, FashionTrainingArguments), argv)
+    assert args.lr_scheduler_kwargs == {"min_lr": 1e-6}
+    tree(tmp_path / "photos", count=2)
+    (tmp_path / "photos" / "README.md").write_text("---\nx: &a mit\nlicense: *a\n---\n")
+    assert load(tmp_path / "photos", lone_split="test")[1].source["license"] == "mit"
+
+
+@pytest.mark.parametrize("name", ["x.yaml", "run.json"])
+def test_a_config_10_000_brackets_deep(tmp_path, name):
+    (tmp_path / name).write_text('{"arguments": ' + "[" * 10_000)
+    with pytest.raises(InputError, match="config"):
+        settings.parse_args("score", (classify.Arguments,), ["--config", str(tmp_path / name)])
 
 
 # -- what a reader of a card or of a table sees

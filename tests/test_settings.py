@@ -255,7 +255,9 @@ def test_every_shipped_config_fits_its_recipe():
     assert names
     for name in names:
         assert name.startswith("classify-")
-        parse("--config", name, classes=(classify.Arguments, training.FashionTrainingArguments))
+        parse(
+            "--config", name, classes=(classify.Arguments, training.MethodArguments, training.FashionTrainingArguments)
+        )
 
 
 def test_help_is_the_recipes_own(capsys):

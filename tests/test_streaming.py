@@ -179,7 +179,7 @@ def counting(patch) -> list:
     """Grows by each encoded picture that is decoded."""
     decoded: list = []
     real = images.decode
-    count = lambda photo, **more: (isinstance(photo, dict) and decoded.append(1)) or real(photo, **more)  # noqa: E731
+    count = lambda photo, **more: (isinstance(photo, dict | bytes) and decoded.append(1)) or real(photo, **more)  # noqa: E731
     patch.setattr(images, "decode", count)
     return decoded
 

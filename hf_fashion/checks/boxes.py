@@ -12,6 +12,7 @@ from datasets import ClassLabel, Dataset, Image, Value
 
 from hf_fashion import images
 from hf_fashion.boxes import FORMATS, class_of, faults, from_xywh, gap, seen, to_xywh
+from hf_fashion.checks import labels
 from hf_fashion.errors import InputError
 from hf_fashion.objects import Boxes, image_ids, layout, read
 from hf_fashion.report import Level, Report, cell
@@ -84,13 +85,15 @@ def tell_boxes(
     *,
     box_format: str | None = None,
     on_bad_box: str = "stop",
+    thorough: bool = False,
 ) -> None:
     """Looks at every box of a dataset once its pictures were looked at.
 
     Errors: boxes that are given in another format than x, y, width, height in pixels (told of a whole split by the
     share of boxes that make sense in one format only), numbers that are none, boxes without area or outside their
     picture, boxes of a picture before its EXIF orientation was applied, categories that are no class, image ids that
-    occur twice. Warnings: a box twice, boxes below 1 px, odd areas. Pictures without boxes are fine.
+    occur twice. Warnings: a box twice, boxes below 1 px, odd areas, classes that are spelt in several ways or that one
+    split lacks. Pictures without boxes are fine.
 
     Args:
         parts: Split -> rows with the column `objects`, in pixels: as `boxes.canonical` gives them, or as they come.
@@ -103,6 +106,7 @@ def tell_boxes(
         on_bad_box: "stop" makes bad boxes errors. "clip" makes those that are partly outside a warning with their
             number; "drop" besides makes those that cannot be mended warnings, and records each in `report.left_out`.
             `boxes.mend` does what was chosen.
+        thorough: Warn of classes of few boxes, too.
 
     Raises:
         InputError: A setting is none of those above.
@@ -132,6 +136,7 @@ def tell_boxes(
             found = f"{split.crowds} of {split.boxes} boxes are iscrowd"
             report.add("note", f"split {split.name}", "objects", found=found)
     _tell_categories(splits, report)
+    _tell_classes(splits, thorough, report)
     _tell_image_ids(splits, report)
     if splits and not any(split.boxes or split.kinds for split in splits) and not report.of("error"):
         report.add("error", "dataset", "objects", expected="boxes", found="none in any picture", fix="add some")
@@ -347,6 +352,46 @@ def _tell_categories(splits: list[_Split], report: Report) -> None:
 
 
 _NAME = "number the categories from 0, or give every id its name (text, or a ClassLabel)"
+
+
+def _tell_classes(splits: list[_Split], thorough: bool, report: Report) -> None:
+    """Tells of the classes as such: their names, and how often each is boxed."""
+    boxed: dict[str, dict[str, int]] = {split.name: {} for split in splits}
+    for split in splits:
+        for value, (count, _, _) in split.ids.items():
+            if (name := class_of(value, split.names)) is not None:
+                boxed[split.name][name] = boxed[split.name].get(name, 0) + count
+    names = list(dict.fromkeys(name for split in splits for name in (*(split.names or ()), *boxed[split.name])))
+    counts = {split: np.array([told.get(name, 0) for name in names], dtype=int) for split, told in boxed.items()}
+    if not names:
+        return
+    labels.tell_spellings(counts, names, "objects", report)
+    total = np.sum(list(counts.values()), axis=0)
+    train = counts.get("train", total)
+    for part, present in counts.items():
+        # What train has not cannot be learned; what it has, and the split has not, cannot be measured. A split without
+        # any box may be meant so.
+        lacks = (present == 0) & ((total if part == "train" else train) > 0)
+        if lacks.any() and present.any():
+            fix = "cannot be learned" if part == "train" else "cannot be measured"
+            report.add(
+                "warning", f"split {part}", "objects", expected="boxes of every class",
+                found=f"none of {lacks.sum()} of {len(names)} classes: {_some(names, lacks)}",
+                fix=f"add some; these classes {fix}",
+            )  # fmt: skip
+    if thorough:
+        labels.tell_few(counts, names, "objects", report, things="boxes")
+        if (total == 0).any():
+            report.add(
+                "warning", "dataset", "objects", expected="boxes of every class",
+                found=f"none of {(total == 0).sum()} of {len(names)} classes: {_some(names, total == 0)}",
+                fix="add some, or take the names out",
+            )  # fmt: skip
+
+
+def _some(names: Sequence[str], chosen: np.ndarray, shown: int = 8) -> str:
+    told = [cell(names[number], 30) for number in np.flatnonzero(chosen).tolist()]
+    return ", ".join(told[:shown]) + f" and {len(told) - shown} more" * (len(told) > shown)
 
 
 def _tell_image_ids(splits: list[_Split], report: Report) -> None:

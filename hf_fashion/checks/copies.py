@@ -42,13 +42,16 @@ def equal(looked: Looked) -> list[list[int]]:
     return sorted(found.values())
 
 
-def near(dataset: DatasetDict, looked: Looked, same: list[list[int]]) -> list[list[int]]:
+def near(
+    dataset: DatasetDict, looked: Looked, same: list[list[int]], limits: images.Limits = images.LIMITS
+) -> list[list[int]]:
     """Groups of pictures that are nearly the same, in the order of their first.
 
     Args:
         dataset: The pictures; those that may be alike are decoded again.
         looked: With perceptual hashes.
         same: Groups of equal pictures, of which the first stands for all.
+        limits: With which they were looked at.
     """
     left_out = set(looked.reasons) | {number for group in same for number in group[1:]}
     blank = looked.flat == (1 << BLOCKS * BLOCKS) - 1  # nothing to compare
@@ -59,7 +62,7 @@ def near(dataset: DatasetDict, looked: Looked, same: list[list[int]]) -> list[li
     @lru_cache(maxsize=1024)
     def seen(number: int) -> np.ndarray:
         place = looked.places[number]
-        return thumbnail(images.decode(sources[place.split][place.number]["image"]))
+        return thumbnail(images.decode(sources[place.split][place.number]["image"], limits=limits))
 
     groups = _Groups()
     for a, b in tqdm(sorted(set(likely)), desc="comparing pictures", unit="pair", disable=len(likely) < 1000):

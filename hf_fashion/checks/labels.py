@@ -64,8 +64,10 @@ def tell_unique(counts: Mapping[str, np.ndarray], column: str, report: Report) -
         )
 
 
-def tell_few(counts: Mapping[str, np.ndarray], names: Sequence[str], column: str, report: Report) -> None:
-    """Warns of classes that have few photos where it is learned; `splits.coverage` tells of none and one."""
+def tell_few(
+    counts: Mapping[str, np.ndarray], names: Sequence[str], column: str, report: Report, things: str = "photos"
+) -> None:
+    """Warns of classes that have few photos (or boxes: `things`) where it is learned; of none others tell."""
     split = "train" if "train" in counts else next(iter(counts))
     rare = [n for n in np.argsort(counts[split], kind="stable").tolist() if 0 < counts[split][n] < FEW]
     if rare:
@@ -74,10 +76,10 @@ def tell_few(counts: Mapping[str, np.ndarray], names: Sequence[str], column: str
             "warning",
             f"split {split}",
             column,
-            expected=f"{FEW} photos or more of every class",
+            expected=f"{FEW} {things} or more of every class",
             found=f"fewer of {len(rare)} of {np.count_nonzero(counts[split])} classes: {', '.join(told)}"
             + f" and {len(rare) - _SHOWN} more" * (len(rare) > _SHOWN),
-            fix="add photos, or put classes together",
+            fix=f"add {things}, or put classes together",
         )
 
 

@@ -25,13 +25,14 @@ _PICTURES = 6  # of one finding
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
-def write(dataset: DatasetDict, report: Report, folder: str | Path) -> Path:
+def write(dataset: DatasetDict, report: Report, folder: str | Path, *, limits: images.Limits = images.LIMITS) -> Path:
     """Writes `report.html`, one file that needs no other and runs nothing, and `findings.parquet`.
 
     Args:
         dataset: As it was checked: findings name its rows.
         report: What `check` found.
         folder: Is made if it is not there.
+        limits: With which it was checked: a picture above them is not shown.
 
     Returns:
         The page.
@@ -40,11 +41,11 @@ def write(dataset: DatasetDict, report: Report, folder: str | Path) -> Path:
     with writing(f"--output_dir {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(_table(report), folder / TABLE)
-        (folder / PAGE).write_text(render(dataset, report), encoding="utf-8")
+        (folder / PAGE).write_text(render(dataset, report, limits), encoding="utf-8")
     return folder / PAGE
 
 
-def render(dataset: DatasetDict, report: Report) -> str:
+def render(dataset: DatasetDict, report: Report, limits: images.Limits = images.LIMITS) -> str:
     """The page as text."""
     place = Path(__file__).parents[1] / "templates"
     # File names and labels are anybody's: all that is filled in is escaped, and the page may load and run nothing.
@@ -52,7 +53,7 @@ def render(dataset: DatasetDict, report: Report) -> str:
     source = report.source
     return environment.get_template("check.html").render(
         name=cell(str(source.get("source")), 120), kind=source.get("kind"), license=source.get("license"),
-        sizes=report.sizes, left_out=report.left_out, sections=_sections(_Pictures(dataset), report),
+        sizes=report.sizes, left_out=report.left_out, sections=_sections(_Pictures(dataset, limits), report),
         counts={level: len(report.of(level)) for level in _LEVELS}, table=TABLE, cell=cell,
     )  # fmt: skip
 
@@ -92,7 +93,8 @@ def _sections(pictures: "_Pictures", report: Report) -> list[dict[str, Any]]:
 class _Pictures:
     """The pictures of a dataset as a page shows them: small, with name and labels."""
 
-    def __init__(self, dataset: DatasetDict) -> None:
+    def __init__(self, dataset: DatasetDict, limits: images.Limits) -> None:
+        self.limits = limits
         self.rows = {split: rows for split, rows in dataset.items() if isinstance(rows, Dataset)}
         self.raw = {split: encoded(rows) for split, rows in self.rows.items()}
         self.names = {split: row_names(split, rows) for split, rows in self.rows.items()}
@@ -104,7 +106,7 @@ class _Pictures:
     def shown(self, split: str, number: int) -> dict[str, str]:
         """`data`: the address of the picture itself, "" when it cannot be read; `name`; `label`."""
         try:
-            data = _address(images.decode(self.raw[split][number]["image"]))
+            data = _address(images.decode(self.raw[split][number]["image"], limits=self.limits))
         except ValueError:
             data = ""
         return {

@@ -73,12 +73,13 @@ class _Look(NamedTuple):
     flat: int = 0
 
 
-def look(dataset: DatasetDict, *, alike: bool = False) -> Looked:
+def look(dataset: DatasetDict, *, alike: bool = False, limits: images.Limits = images.LIMITS) -> Looked:
     """Decodes all pictures in threads (Pillow's decoders, and hashing, let go of Python's lock).
 
     Args:
         dataset: Canonical rows; what is a stream is passed over.
         alike: Take the perceptual hashes and thumbnails with which `copies.near` finds pictures that are alike.
+        limits: See `images.decode`.
 
     Raises:
         InputError: `alike` without imagehash.
@@ -89,7 +90,7 @@ def look(dataset: DatasetDict, *, alike: bool = False) -> Looked:
     if alike:
         looked.hashes, looked.flat = np.zeros(total, dtype=np.uint64), np.zeros(total, dtype=np.uint16)
         looked.small = np.zeros((total, SMALL, SMALL, 3), dtype=np.uint8)
-    see = _seer(alike)
+    see = _seer(alike, limits)
     with tqdm(total=total, desc="checking pictures", unit="picture", disable=total < BAR_FROM) as bar:
         for split, rows in here.items():
             looked.places += [Place(split, *row) for row in enumerate(row_names(split, rows))]
@@ -141,7 +142,7 @@ def is_flat(parted: np.ndarray) -> np.ndarray:
     return parted.var(axis=1).mean(axis=1) < _FLAT
 
 
-def _seer(alike: bool) -> Callable[[Any], _Look]:
+def _seer(alike: bool, limits: images.Limits) -> Callable[[Any], _Look]:
     """The function that looks at one picture."""
     if alike:
         with extra("near-duplicates", "imagehash", "check"):
@@ -149,7 +150,7 @@ def _seer(alike: bool) -> Callable[[Any], _Look]:
 
     def see(source: Any) -> _Look:
         try:
-            image = images.decode(source)
+            image = images.decode(source, limits=limits)
         except ValueError as error:
             return _Look(str(error))
         digest = hashlib.blake2b(f"{image.width} {image.height} ".encode(), digest_size=_DIGEST)

@@ -31,7 +31,9 @@ _SEED = 0
 _BATCH = 32  # pictures
 
 
-def tell_suspects(dataset: DatasetDict, looked: Looked, columns: Sequence[str], report: Report) -> None:
+def tell_suspects(
+    dataset: DatasetDict, looked: Looked, columns: Sequence[str], report: Report, limits: images.Limits = images.LIMITS
+) -> None:
     """Warns of labels that are probably wrong, the most doubtful first.
 
     All splits are taken together. Of equal pictures the first one counts, and classes of fewer than `FOLDS` pictures
@@ -42,6 +44,7 @@ def tell_suspects(dataset: DatasetDict, looked: Looked, columns: Sequence[str], 
         looked: What decoding showed of them.
         columns: The columns of labels.
         report: Is added to.
+        limits: With which they were looked at.
 
     Raises:
         InputError: cleanlab is not installed.
@@ -67,7 +70,7 @@ def tell_suspects(dataset: DatasetDict, looked: Looked, columns: Sequence[str], 
             report.add("note", "dataset", column, found=f"too few photos to look for wrong labels: {len(rows)}")
             continue
         if shown is None:
-            shown = features(here)
+            shown = features(here, limits)
         truth = np.searchsorted(classes, numbers[rows])
         scores = out_of_fold(shown[rows], truth)
         doubtful = find_label_issues(truth, scores, return_indices_ranked_by="self_confidence", n_jobs=1)
@@ -83,7 +86,7 @@ def tell_suspects(dataset: DatasetDict, looked: Looked, columns: Sequence[str], 
             )  # fmt: skip
 
 
-def features(parts: dict[str, Dataset]) -> np.ndarray:
+def features(parts: dict[str, Dataset], limits: images.Limits = images.LIMITS) -> np.ndarray:
     """Pooled features of every picture, split after split (n, 1280) float16; zeros where it cannot be read."""
     with torch.random.fork_rng(devices=[]):  # the head is drawn, and not used
         net, processor = backbones.load_classifier(NET, ["one", "other"])
@@ -92,7 +95,7 @@ def features(parts: dict[str, Dataset]) -> np.ndarray:
 
     def pixels(source: Any) -> torch.Tensor | None:
         try:
-            return processor(images.decode(source), return_tensors="pt")["pixel_values"][0]
+            return processor(images.decode(source, limits=limits), return_tensors="pt")["pixel_values"][0]
         except ValueError:
             return None
 

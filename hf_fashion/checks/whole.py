@@ -46,7 +46,7 @@ def check(
         report: Is added to.
         on_bad_image: "stop" makes unreadable pictures errors; "drop" makes them warnings and records them in
             `report.left_out`, and `drop` takes them out of the dataset.
-        limits: Of which the smallest side and the aspect count.
+        limits: A picture above the pixels or bytes cannot be read; one below the side or above the aspect is odd.
         thorough: Look for near-duplicates, too, and warn of classes of few photos. Needs imagehash.
         label_errors: Look for labels that are probably wrong, see `suspects.tell_suspects`. Needs cleanlab, and some
             70 ms a picture.
@@ -63,16 +63,18 @@ def check(
         raise InputError("on_bad_image", expected="stop or drop", found=on_bad_image, fix="type one of the two")
 
     def whole() -> Report:
-        looked = look(dataset, alike=thorough)
+        looked = look(dataset, alike=thorough, limits=limits)
         names = _columns(dataset, report)
         _tell_pictures(looked, limits, report)
-        _tell_copies(dataset, looked, names, thorough, report)
+        same = copies.equal(looked)
+        near = copies.near(dataset, looked, same, limits) if thorough else []
+        _tell_copies(dataset, looked, names, same, near, report)
         _tell_labels(dataset, looked, names, on_bad_image, thorough, report)
-        _tell_objects(dataset, looked, report, box_format, on_bad_box)
+        _tell_objects(dataset, looked, thorough, report, box_format, on_bad_box)
         if label_errors:
             from hf_fashion.checks.suspects import tell_suspects  # a net, and cleanlab: seldom asked for
 
-            tell_suspects(dataset, looked, list(names), report)
+            tell_suspects(dataset, looked, list(names), report, limits)
         return after_training(dataset, report)  # of a run that is resumed, the training up to there
 
     if not torch.distributed.is_initialized():
@@ -133,10 +135,10 @@ def _tell_pictures(looked: Looked, limits: images.Limits, report: Report) -> Non
 
 
 def _tell_copies(
-    dataset: DatasetDict, looked: Looked, names: Mapping[str, list[str]], thorough: bool, report: Report
-) -> None:
+    dataset: DatasetDict, looked: Looked, names: Mapping[str, list[str]], same: list[list[int]],
+    near: list[list[int]], report: Report,
+) -> None:  # fmt: skip
     """Tells of equal pictures, of labels that differ between them, and of pictures that are nearly the same."""
-    same = copies.equal(looked)
     for group in same:
         where, rows = _where(looked, group)
         leak = len({split for split, _ in rows}) > 1
@@ -151,7 +153,7 @@ def _tell_copies(
                 "warning", where, "image", expected="each picture once", found="equal pixels", rows=rows,
                 fix="remove all but one, unless it is meant to count more than once",
             )  # fmt: skip
-    for group in copies.near(dataset, looked, same) if thorough else ():
+    for group in near:
         where, rows = _where(looked, group)
         splits = len({split for split, _ in rows})
         report.add(
@@ -227,7 +229,7 @@ def _counts(rows: Any, column: str) -> np.ndarray:
 
 
 def _tell_objects(
-    dataset: DatasetDict, looked: Looked, report: Report, box_format: str | None, on_bad_box: str
+    dataset: DatasetDict, looked: Looked, thorough: bool, report: Report, box_format: str | None, on_bad_box: str
 ) -> None:
     """Tells of the boxes, where there are any."""
     parts = {
@@ -240,5 +242,5 @@ def _tell_objects(
         parts,
         {split: looked.sizes[looked.of(split)] for split in parts},
         {split: [str(place) for place in of] for split, of in places.items()},
-        report, box_format=box_format, on_bad_box=on_bad_box,
+        report, box_format=box_format, on_bad_box=on_bad_box, thorough=thorough,
     )  # fmt: skip

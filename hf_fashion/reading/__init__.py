@@ -40,7 +40,13 @@ _TIMEOUT = 10.0  # seconds for the first question to the Hub; load_dataset alone
 
 
 def read(
-    source: Any, config: str | None, revision: str | None, image_columns: Sequence[str], report: Report
+    source: Any,
+    config: str | None,
+    revision: str | None,
+    image_columns: Sequence[str],
+    report: Report,
+    *,
+    labels: bool = True,
 ) -> Opened:
     """Opens a dataset.
 
@@ -50,6 +56,7 @@ def read(
         revision: Commit, branch or tag on the Hub.
         image_columns: Names that a column of paths may have.
         report: Is told of what cannot be used, and of what is worth knowing.
+        labels: See `folders.read`.
 
     Raises:
         InputError: It is not there, or nothing sensible can be read from it.
@@ -88,7 +95,7 @@ def read(
         path = Path(source).expanduser()
         if not path.exists():
             raise _nothing_there(str(source))
-        opened = local.read_path(path, config, image_columns, report)
+        opened = local.read_path(path, config, image_columns, report, labels)
     if config is not None and not opened.kind.endswith("dataset folder"):
         raise InputError(
             f"config {config}", expected="a source that has configs", found=opened.kind, fix="leave the config out"

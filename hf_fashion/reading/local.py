@@ -22,15 +22,17 @@ KINDS = (
 SUFFIXES = (*tables.SUFFIXES, ".parquet", ".zip")
 
 
-def read_path(path: Path, config: str | None, image_columns: Sequence[str], report: Report) -> Opened:
+def read_path(
+    path: Path, config: str | None, image_columns: Sequence[str], report: Report, labels: bool = True
+) -> Opened:
     """Opens a file or a folder that is there; see `hf_fashion.reading.read`."""
     if path.is_dir():
-        return _read_folder(path, config, image_columns, report)
+        return _read_folder(path, config, image_columns, report, labels)
     if path.suffix.lower() != ".zip":
         return _read_file(path, image_columns, report)
     place = archives.unpack(path, report)
     try:
-        opened = _read_folder(place, config, image_columns, report)
+        opened = _read_folder(place, config, image_columns, report, labels)
     except InputError as error:  # the user knows the zip, not where it was unpacked
         told = (text.replace(str(place), str(path)) for text in (error.what, error.expected, error.found, error.fix))
         what, expected, found, fix = told
@@ -95,7 +97,7 @@ def _paths(rows: Dataset, image_columns: Sequence[str]) -> list[str]:
     return [str(value or "") for value in rows[column]] if column else []
 
 
-def _read_folder(path: Path, config: str | None, image_columns: Sequence[str], report: Report) -> Opened:
+def _read_folder(path: Path, config: str | None, image_columns: Sequence[str], report: Report, labels: bool) -> Opened:
     names = {entry.name for entry in path.iterdir()}
     license_ = license_of(readme(path).get("license"))
     if "dataset_dict.json" in names or {"state.json", "dataset_info.json"} <= names:
@@ -120,8 +122,9 @@ def _read_folder(path: Path, config: str | None, image_columns: Sequence[str], r
             found=f"raw files that {known} reads",
             fix=f"type {known}:{path}",
         )
-    parts = {name: Part(rows) for name, rows in folders.read(path, report).items()}
-    return Opened("class folders", parts, license_, None, path)
+    parts = {name: Part(rows) for name, rows in folders.read(path, report, labels=labels).items()}
+    told = all("label" in part.rows.features for part in parts.values())
+    return Opened("class folders" if told else "folder of pictures", parts, license_, None, path)
 
 
 def has_parquet(folder: Path) -> bool:

@@ -1,6 +1,5 @@
 """What is known of a source once it is opened, and what every way of opening one needs."""
 
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,9 +7,10 @@ from typing import Any, NamedTuple
 import yaml
 from datasets import Dataset, DatasetDict, Features
 from datasets.exceptions import DatasetsError
-from huggingface_hub import metadata_load
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 
 from hf_fashion.errors import InputError
+from hf_fashion.reading import aliases
 from hf_fashion.report import cell
 
 # Of a broken dataset.
@@ -78,12 +78,25 @@ def in_hand(kind: str, source: Dataset | DatasetDict, license_: str = "") -> Ope
 
 def readme(folder: Path) -> dict[str, Any]:
     """The metadata at the head of a folder's README.md, and those of a `.huggingface.yaml`, which datasets reads, too;
-    empty when there is none that can be read."""
+    empty when there is none that can be read.
+
+    Raises:
+        InputError: Aliases in them unfold into more than a memory holds.
+    """
     told: dict[str, Any] = {}
-    with contextlib.suppress(Exception):  # the YAML parser's own errors; a README without a right head says nothing
-        told |= metadata_load(folder / "README.md") or {}
-    with contextlib.suppress(Exception):
-        told |= yaml.safe_load((folder / ".huggingface.yaml").read_text(encoding="utf-8")) or {}
+    for name in ("README.md", ".huggingface.yaml"):
+        try:
+            text = (folder / name).read_text(encoding="utf-8-sig")
+            if name == "README.md":
+                head = REGEX_YAML_BLOCK.search(text)
+                text = head[2] if head else ""
+            aliases.refuse(f"folder {folder}: its {name}", text)
+            values = yaml.safe_load(text)
+        except InputError:
+            raise
+        except Exception:  # there is none, or the YAML parser's own errors: without a right head it says nothing
+            continue
+        told |= values if isinstance(values, dict) else {}
     return told
 
 

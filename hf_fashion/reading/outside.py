@@ -4,7 +4,6 @@
 address of the stranger's choice.
 """
 
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -19,20 +18,13 @@ from hf_fashion.errors import InputError
 from hf_fashion.reading.opened import Part
 from hf_fashion.report import PICTURE, Report
 
-MOST_VALUES = 1_000_000  # the metadata of a dataset of 1,000 classes has a few thousand
+_PATH = "not the picture but a path: {}"
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
 
 def refuse_named(what: str, metadata: Any) -> None:
-    """Raises InputError when the `configs` of a README.md name files that do not lie beside it, or when aliases in its
-    metadata unfold into more than a memory holds (datasets and its errors write them all out)."""
-    metadata = metadata or {}
-    if _unfolded(metadata, {}) > MOST_VALUES:
-        raise InputError(
-            f"{what}: its README.md", expected=f"metadata of {MOST_VALUES} values at most",
-            found="aliases (*name) that unfold into more", fix="write out what is meant, or remove the metadata",
-        )  # fmt: skip
-    for path in _texts(metadata.get("configs")):
+    """Raises InputError when the `configs` of a README.md name files that do not lie beside it."""
+    for path in _texts((metadata or {}).get("configs")):
         if _ADDRESS.match(path) or path.startswith(("/", "\\", "~")) or ".." in re.split(r"[/\\]", path):
             raise InputError(
                 f"{what}: its README.md",
@@ -40,17 +32,6 @@ def refuse_named(what: str, metadata: Any) -> None:
                 found=path,
                 fix="name paths relative to the README.md, without ..",
             )
-
-
-def _unfolded(value: Any, known: dict[int, float]) -> float:
-    """How many values a nest holds when its aliases are written out; infinite for one that holds itself."""
-    if not isinstance(value, dict | list):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = math.inf
-        inner = value if isinstance(value, list) else value.values()
-        known[id(value)] = 1 + sum(_unfolded(each, known) for each in inner)
-    return known[id(value)]
 
 
 def _texts(configs: Any) -> Iterator[str]:
@@ -102,11 +83,28 @@ def without_paths(name: str, part: Part, folder: Path | None, report: Report) ->
     where = part.where or [f"{name}:{number}" for number in range(len(part.rows))]
     for row, path in refused.items():
         report.add(
-            "error", where[row], "image", expected=PICTURE, found=f"not the picture but a path: {path}",
+            "error", where[row], "image", expected=PICTURE, found=_PATH.format(path),
             fix="embed the pictures: `to_parquet` and `save_to_disk` of datasets do, where the files are",
         )  # fmt: skip
     kept = [row for row in range(len(part.rows)) if row not in refused]
     return part._replace(rows=part.rows.select(kept), where=[where[row] for row in kept])
+
+
+def embedded(picture: Any) -> Any:
+    """A picture as a parquet file holds it, which a file that is read while one learns may not have.
+
+    Returns:
+        Its bytes; None where there is nothing.
+
+    Raises:
+        ValueError: It is not in the file but a path, or an address.
+    """
+    told = picture if isinstance(picture, dict) else {"bytes": picture, "path": None}
+    if isinstance(told.get("bytes"), str):  # a column of text in one of the files
+        told = {"bytes": None, "path": told["bytes"]}
+    if told.get("bytes") is None and told.get("path") is not None:
+        raise ValueError(_PATH.format(told["path"]))
+    return told.get("bytes")
 
 
 def _pictures(rows: Dataset) -> list[str]:

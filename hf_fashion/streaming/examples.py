@@ -11,6 +11,7 @@ import torch
 
 from hf_fashion import images
 from hf_fashion.augmentation import drawn
+from hf_fashion.reading import outside
 from hf_fashion.report import PICTURE, cell
 from hf_fashion.streaming.source import RowError, Stream
 
@@ -30,6 +31,7 @@ class StreamedExamples(torch.utils.data.IterableDataset):
         transform: Row -> example; draws from torch's global generator.
         seed: The run's seed.
         keyed: See `augmentation.Augmented`.
+        limits: See `images.decode`.
         shuffle_buffer: Encoded rows that a worker holds to draw from. More than a row group has, or rows that lie
             together stay together.
         on_bad_image: "stop", or "drop": the row is noted, and the one before it is shown again with another crop, so
@@ -39,9 +41,10 @@ class StreamedExamples(torch.utils.data.IterableDataset):
 
     def __init__(
         self, stream: Stream, transform: Callable[[dict[str, Any]], dict[str, Any]], seed: int, *,
-        keyed: bool = False, shuffle_buffer: int = 1000, on_bad_image: str = "stop", left_out: Path | None = None,
+        keyed: bool = False, limits: images.Limits = images.LIMITS, shuffle_buffer: int = 1000,
+        on_bad_image: str = "stop", left_out: Path | None = None,
     ) -> None:  # fmt: skip
-        self.stream, self.transform, self.seed, self.keyed = stream, transform, seed, keyed
+        self.stream, self.transform, self.seed, self.keyed, self.limits = stream, transform, seed, keyed, limits
         self.shuffle_buffer, self.on_bad_image, self.left_out = shuffle_buffer, on_bad_image, left_out
         self.batch_size, self.process, self.processes = 1, 0, 1
         # In shared memory, since worker processes that outlive an epoch hold a copy of everything else.
@@ -74,7 +77,7 @@ class StreamedExamples(torch.utils.data.IterableDataset):
         example: dict[str, Any] | None = None  # the last one
         good: dict[str, Any] | None = None  # the row that it was made of, for the `time`th time
         time, owed = 0, 0
-        for number, row in enumerate(self._shuffled(lane, lanes)):
+        for number, row in enumerate(self.shuffled(lane, lanes)):
             if number < unread and example is not None:
                 passed.append(row)
                 yield example  # into a batch that the reader throws away
@@ -104,8 +107,13 @@ class StreamedExamples(torch.utils.data.IterableDataset):
                 fix="check the dataset, or read with fewer --dataloader_num_workers",
             )  # fmt: skip
 
-    def _shuffled(self, lane: int, lanes: int) -> Iterator[dict[str, Any]]:
-        """The rows of one worker's share, shuffled."""
+    def shuffled(self, lane: int, lanes: int) -> Iterator[dict[str, Any]]:
+        """The rows of one worker's share in the order of the epoch that is on, as `Stream.rows` gives them.
+
+        Args:
+            lane: The worker, from 0.
+            lanes: How many there are; 1 when the process reads itself.
+        """
         epoch = int(self._epoch)
         batches = -(-len(self) // self.batch_size)
         # Whole batches to each, the first workers one more: then the loader, which takes a batch from each in turn,
@@ -138,9 +146,8 @@ class StreamedExamples(torch.utils.data.IterableDataset):
                     row["place"], expected=f"a {column} that was there when the run began",
                     found=cell(repr(values[name])), fix="leave the files as they are while a run reads them",
                 ) from None  # fmt: skip
-        source = values[self.stream.image]
         try:
-            picture = images.decode({"bytes": source, "path": None} if isinstance(source, bytes) else source)
+            picture = images.decode(outside.embedded(values[self.stream.image]), limits=self.limits)
         except ValueError as error:
             if self.on_bad_image == "stop":
                 raise RowError(

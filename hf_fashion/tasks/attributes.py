@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import attributes, backbones, data, examples, metric_modules, plots, record
+from hf_fashion import attributes, backbones, data, examples, images, metric_modules, plots, record
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.attributes import Group
 from hf_fashion.errors import InputError
@@ -54,6 +54,7 @@ def prepare(
     seed: int = 42,
     balance: float = 0.0,
     keyed: bool = False,
+    limits: images.Limits = images.LIMITS,
     **augment: Any,
 ) -> Any:
     """Rows (image, a column for each group) -> examples (pixel_values, labels), made when they are asked for.
@@ -71,8 +72,10 @@ def prepare(
         return attributes.encode(row, groups)
 
     if train:
-        return examples.of_training(dataset, processor, columns, target, seed=seed, keyed=keyed, **augment)
-    return examples.of_evaluation(dataset, processor, columns, target)
+        return examples.of_training(
+            dataset, processor, columns, target, seed=seed, keyed=keyed, limits=limits, **augment
+        )
+    return examples.of_evaluation(dataset, processor, columns, target, limits=limits)
 
 
 def metrics(groups: Sequence[Group]) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -87,7 +90,14 @@ def metrics(groups: Sequence[Group]) -> Callable[[EvalPrediction], dict[str, flo
     return compute
 
 
-def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequence[str]) -> Dataset:
+def predict(
+    trainer: Trainer,
+    dataset: DatasetDict,
+    processor: Any,
+    splits: Sequence[str],
+    *,
+    limits: images.Limits = images.LIMITS,
+) -> Dataset:
     """Scores of every photo of `splits`, and what is said at the model's thresholds.
 
     With a `train` split in the dataset, the thresholds are chosen here, on `validation`, and written into the model's
@@ -100,7 +110,10 @@ def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequ
     """
     groups = attributes.of_dataset(dataset)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    outputs = {split: trainer.predict(prepare(dataset[split], processor), metric_key_prefix=split) for split in splits}
+    outputs = {
+        split: trainer.predict(prepare(dataset[split], processor, limits=limits), metric_key_prefix=split)
+        for split in splits
+    }
     scores = {
         split: attributes.probabilities(np.asarray(output.predictions), groups) for split, output in outputs.items()
     }
@@ -216,6 +229,7 @@ def figures(
     history: Sequence[Mapping[str, Any]] = (),
     metric: str = "map",
     best_step: int | None = None,
+    limits: images.Limits = images.LIMITS,
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), F1 by label, confusions of each exclusive group,
     and the surest mistakes with their photos."""
@@ -249,7 +263,7 @@ def figures(
     wrong = _mistakes(groups, truth, said, scores)
     surest = wrong[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
-        examples.photos(dataset[split], [row for row, *_ in surest]),
+        examples.photos(dataset[split], [row for row, *_ in surest], limits=limits),
         [f"{group}\n{is_}\n{said_} {score:.2f}" for _, group, is_, said_, score in surest],
         f"Surest of {len(wrong)} mistakes, {of_split}" + ", the attributes in turn" * (len(groups) > 1),
     )

@@ -11,7 +11,7 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import backbones, cards, data, examples, metric_modules, plots, record, streaming, training
+from hf_fashion import backbones, cards, data, examples, images, metric_modules, plots, record, streaming, training
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.errors import InputError, in_range
 
@@ -67,8 +67,31 @@ class PhotoArguments:
         default="stop",
         metadata={"help": "On photos that cannot be read: stop, or drop them and go on; run.json names them."},
     )
+    max_pixels: int = field(
+        default=images.LIMITS.max_pixels,
+        metadata={
+            "help": "A photo of more pixels (width x height) cannot be read: it is refused by its header. 25 million "
+            "take up to 500 MB of memory."
+        },
+    )
+    max_bytes: int = field(
+        default=images.LIMITS.max_bytes, metadata={"help": "A photo whose file has more bytes cannot be read."}
+    )
+    min_side: int = field(
+        default=images.LIMITS.min_side, metadata={"help": "Warn of photos whose shorter side has fewer pixels."}
+    )
+    max_aspect: float = field(
+        default=images.LIMITS.max_aspect,
+        metadata={"help": "Warn of photos whose longer side is more than so many times the shorter."},
+    )
+
+    @property
+    def limits(self) -> images.Limits:
+        """What a photo may be, for all that decodes one."""
+        return images.Limits(self.max_pixels, self.max_bytes, self.min_side, self.max_aspect)
 
     def __post_init__(self) -> None:
+        _ = self.limits  # refuses values that make no sense
         if self.label_column and self.label_columns:
             raise InputError(
                 "--label_column with --label_columns", expected="one of the two",
@@ -212,6 +235,7 @@ def prepare(
     seed: int = 42,
     balance: float = 0.0,
     keyed: bool = False,
+    limits: images.Limits = images.LIMITS,
     **augment: Any,
 ) -> Any:
     """Rows (image, label) -> examples (pixel_values, labels), made when they are asked for.
@@ -223,6 +247,7 @@ def prepare(
         seed: Of the random crops.
         balance: Show rare classes more often: the power of `training.Balanced`.
         keyed: See `augmentation.Augmented`.
+        limits: See `images.decode`.
         **augment: `smallest_crop`, `flip`, `policy`: see `augmentation.crop_and_flip`.
     """
 
@@ -230,9 +255,11 @@ def prepare(
         return row["label"]
 
     if train:
-        made = examples.of_training(dataset, processor, ["label"], target, seed=seed, keyed=keyed, **augment)
+        made = examples.of_training(
+            dataset, processor, ["label"], target, seed=seed, keyed=keyed, limits=limits, **augment
+        )
         return training.Balanced(made, dataset["label"], seed, balance) if balance else made
-    return examples.of_evaluation(dataset, processor, ["label"], target)
+    return examples.of_evaluation(dataset, processor, ["label"], target, limits=limits)
 
 
 def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:
@@ -246,8 +273,15 @@ def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float
     return compute
 
 
-def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequence[str]) -> Dataset:
-    """Scores of every photo of `splits`, on all devices of the trainer.
+def predict(
+    trainer: Trainer,
+    dataset: DatasetDict,
+    processor: Any,
+    splits: Sequence[str],
+    *,
+    limits: images.Limits = images.LIMITS,
+) -> Dataset:
+    """Scores of every photo of `splits`, on all devices of the trainer; for `limits` see `images.decode`.
 
     Returns:
         Rows (split, row, source_row, label, prediction, score, scores): `row` counts within the split, `scores` are
@@ -256,7 +290,7 @@ def predict(trainer: Trainer, dataset: DatasetDict, processor: Any, splits: Sequ
     parts = []
     for split in splits:
         rows = dataset[split]
-        output = trainer.predict(prepare(rows, processor), metric_key_prefix=split)
+        output = trainer.predict(prepare(rows, processor, limits=limits), metric_key_prefix=split)
         scores = torch.softmax(torch.as_tensor(output.predictions, dtype=torch.float64), dim=1).numpy()
         label = rows.features["label"]
         table = {
@@ -337,6 +371,7 @@ def figures(
     history: Sequence[Mapping[str, Any]] = (),
     metric: str = "accuracy",
     best_step: int | None = None,
+    limits: images.Limits = images.LIMITS,
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), confusion matrix, F1 by class, surest mistakes."""
     labels = predictions.features["label"].names
@@ -358,7 +393,7 @@ def figures(
     wrong = [row for row in rows if row["label"] != row["prediction"]]
     surest = sorted(wrong, key=lambda row: -row["score"])[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
-        examples.photos(dataset[split], [row["row"] for row in surest]),
+        examples.photos(dataset[split], [row["row"] for row in surest], limits=limits),
         [f"is {labels[row['label']]}\nsaid {labels[row['prediction']]} {row['score']:.2f}" for row in surest],
         f"Surest of {len(wrong)} mistakes, {of_test}",
     )

@@ -247,5 +247,5 @@ def streamed_row_names(dataset: StreamedExamples, batch: int, workers: int) -> l
     """
     lanes = max(workers, 1)
     first = batch // lanes * dataset.batch_size
-    rows = itertools.islice(dataset._shuffled(batch % lanes, lanes), first, first + dataset.batch_size)
+    rows = itertools.islice(dataset.shuffled(batch % lanes, lanes), first, first + dataset.batch_size)
     return [row["place"] for row in rows]
