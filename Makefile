@@ -6,7 +6,7 @@ BIN := .venv/bin
 export HF_HUB_DISABLE_TELEMETRY ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install classify test test-slow check bench clean
+.PHONY: help install classify hub test test-slow check bench clean
 
 help:  ## what the targets do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,8 +25,11 @@ install: .venv/installed  ## the library, editable, with the tools of its tests,
 classify: install  ## fine-tune a classifier on the sample photos: 3 minutes on 2 cores, no Hub
 	$(BIN)/accelerate launch --quiet recipes/classify.py
 
+hub: install  ## a Hub of your own on port 8765, in memory, to try pushing and pulling
+	$(BIN)/python tests/hub_server.py --port 8765
+
 test: install  ## the tests, without the slow ones
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: install  ## the slow tests
 	$(BIN)/python -m pytest -m slow

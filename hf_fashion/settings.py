@@ -24,7 +24,8 @@ from hf_fashion.training import checkpoints
 
 # Settings that do not change what is learned, and so may be others when a run is resumed.
 FREE_ON_RESUME = {
-    "card_prose", "dataloader_num_workers", "disable_tqdm", "license", "log_level", "logging_steps",
+    "benchmark_id", "card_photos", "card_prose", "dataloader_num_workers", "disable_tqdm", "license", "license_link",
+    "license_name", "log_level", "logging_steps",
     "per_device_eval_batch_size", "save_total_limit", "use_cpu",
     "force_resume",
 }  # fmt: skip

@@ -89,6 +89,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         from_scratch=args.from_scratch,
     )
     model.config.update(task.config(classes))
+    training.refuse_recomputing(training_args, model)
     training_args = training.with_precision(training_args, model, method.precision)
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
@@ -160,9 +161,11 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
             **task.facts(model, processor, dataset, results, chosen_by=chosen_by),
         )  # fmt: skip
         example = dataset["test"][0]
+        shown = ((row["image"], task.example_label(row, classes)) for row in dataset["test"].shuffle(seed=0))
         cards.write(
             run, usage=task.usage, photo=images.decode(example["image"], limits=args.limits),
-            photo_label=task.example_label(example, classes), prose=args.card_prose,
+            photo_label=task.example_label(example, classes), prose=args.card_prose, limits=args.limits,
+            examples=shown if args.card_photos else (),
         )  # fmt: skip
     folder = shlex.quote(str(run.folder))
     print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")

@@ -1,23 +1,37 @@
-"""No test asks a Hub, and none reads or writes the user's caches. Set before anything imports huggingface_hub."""
+"""No test asks the Hub, and none reads or writes the user's caches. Set before anything imports huggingface_hub.
 
+The endpoint of all clients is a double (`hub_server.py`); only tests that take the fixture `hub` are online with it.
+"""
+
+import gc
 import os
 import sys
 import tempfile
 
 import pytest
+from hub_fixtures import HUB, hub, hub_by_both  # noqa: F401 (the fixtures are found here)
 
 assert "huggingface_hub" not in sys.modules, "the environment below would come too late"
 _HOME = tempfile.TemporaryDirectory(prefix="hf_fashion_tests_")
 os.environ |= {
+    **HUB.settings(),
     "HF_HOME": _HOME.name,
     "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MPLBACKEND": "agg",
     # Nets of a few thousand weights are slower on several threads, and two workers share two cores.
     "OMP_NUM_THREADS": "1",
 }
-for _name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_OFFLINE"):
+for _name in (
+    "HF_DATASETS_CACHE",
+    "HF_HUB_CACHE",
+    "HF_HUB_DISABLE_XET",
+    "HF_MODULES_CACHE",
+    "HF_TOKEN",
+    "HF_XET_CACHE",
+    "HUGGINGFACE_CO_STAGING",
+    "TRANSFORMERS_OFFLINE",
+):
     os.environ.pop(_name, None)
 
 
@@ -28,3 +42,17 @@ def checkpoints(tmp_path_factory):
 
     root = tmp_path_factory.mktemp("checkpoints")
     return {kind: tiny(kind, root / kind) for kind in KINDS}
+
+
+# Their seconds are in few tests: begun last, one of them would keep a worker busy while the other has nothing left.
+LONG = ("test_wheel", "test_many_processes", "test_launch", "test_classify", "test_method", "test_attribute_runs")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.stem not in LONG)  # stable
+
+
+def pytest_collection_finish():
+    """What is imported by now stays: each full collection of garbage (one a training) would walk through all of it."""
+    gc.collect()
+    gc.freeze()

@@ -1,6 +1,8 @@
 """A card says what the run measured, survives hostile labels, and its usage was executed."""
 
+import html
 import json
+import re
 import shutil
 
 import numpy as np
@@ -126,6 +128,7 @@ def test_its_numbers_are_the_runs(run):
 
 def test_metadata_is_what_the_hub_reads(run):
     write(run)
+    assert cards.validate(run.folder / "README.md") == []
     metadata = metadata_load(run.folder / "README.md")
     assert metadata["library_name"] == "transformers"
     assert metadata["pipeline_tag"] == "image-classification"
@@ -139,6 +142,17 @@ def test_metadata_is_what_the_hub_reads(run):
         "precision",
         "recall",
     }
+
+
+def test_what_follows_from_the_licences(run):
+    run.info["dataset"]["license"] = "cc-by-nc-sa-4.0"
+    run.note(arguments={"license": "apache-2.0"})
+    text = write(run).text
+    assert "- The base model (apache-2.0): keep the notices and name the authors." in text
+    assert "- The licence of the photos, cc-by-nc-sa-4.0, asks more than apache-2.0 says: pass changed" in text
+    assert "use it for no commercial purpose" in text and "photos that are shown on this page" in text
+    run.note(arguments={"license": "cc-by-nc-sa-4.0"})
+    assert "asks more" not in cards.render(run).text
 
 
 def test_the_licence_chain_says_unknown_where_nobody_said(run):
@@ -179,6 +193,21 @@ def test_private_folders_do_not_get_onto_the_card(run):
     assert "/home/anna" not in write(run).content
 
 
+TRICKS = (
+    r"\(\href{javascript:a}{x}\)", r"a\\(x\\)", "$$x$$", "https://evil.example", "WWW.evil.example", "a@b.example",
+)  # fmt: skip
+
+
+def test_a_label_is_neither_a_formula_nor_a_link(run):
+    """The Hub reads formulas before it reads Markdown, and makes links of bare addresses."""
+    write(run)
+    for label in TRICKS:
+        run.note(opening=f"Classes: {label}")
+        sentence = next(line for line in cards.render(run).text.splitlines() if line.startswith("Classes:"))
+        assert not re.search(r"\\\\[()]|://|www\.|@|(?<!\\)\$\$", sentence, re.IGNORECASE)
+        assert html.unescape(re.sub(r"\\([$|*])", r"\1", sentence)) == f"Classes: {label}"  # and reads as it was typed
+
+
 def test_a_rendered_card_never_replaces_what_is_no_card(run, tmp_path):
     write(run)
     (tmp_path / "thesis.md").write_text("mine")
@@ -208,6 +237,26 @@ def test_prose_is_taken_from_the_file_or_the_card_says_that_there_is_none(run, t
     assert "For sorting **returns**." in write(run, prose=tmp_path / "prose.md").text
     with pytest.raises(InputError, match="none.md"):
         write(run, prose=tmp_path / "none.md")
+
+
+def test_on_the_hub_the_code_loads_the_model_by_its_id(run, monkeypatch):
+    write(run, usage=lambda model, photo: f"print(len(str({json.dumps(model)})) > 0)")
+    monkeypatch.chdir(run.folder.parent)
+    cards.main([str(run.folder), "--repo", "anna/dresses"])
+    card = ModelCard.load(run.folder / "README.md")
+    assert 'print(len(str("anna/dresses")) > 0)' in card.text and '"my run"' not in card.text
+    assert card.data.model_name == "dresses" and "seen from where the run was started" not in card.text
+    with pytest.raises(InputError, match="anna/dresses/x"):
+        cards.main([str(run.folder), "--repo", "anna/dresses/x"])
+
+
+def test_a_card_that_was_changed_by_hand_keeps_the_changes_on_the_hub(run, tmp_path):
+    write(run, usage=lambda model, photo: f"print({json.dumps(model)})")
+    text = (run.folder / "README.md").read_text(encoding="utf-8")
+    assert cards.addressed(text, run.folder, "anna/dresses") == str(cards.render(run, repo="anna/dresses"))
+    changed = cards.addressed(text + "By Anna.\n", run.folder, "anna/dresses")
+    assert changed.endswith("By Anna.\n") and 'print("anna/dresses")' in changed and '("my run")' not in changed
+    assert cards.addressed(text, tmp_path / "no run", "anna/dresses") == text
 
 
 def test_a_card_can_be_rendered_elsewhere_with_its_plots(run, tmp_path):

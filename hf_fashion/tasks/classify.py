@@ -170,8 +170,25 @@ class Arguments(PhotoArguments):
     card_prose: str | None = field(
         default=None, metadata={"help": "Markdown file with intended use and limits, for the card."}
     )
+    card_photos: bool = field(
+        default=True,
+        metadata={"help": "Put three photos of the test split beside the card, as examples; --no_card_photos: none."},
+    )
     license: str | None = field(
         default=None, metadata={"help": "Licence of the trained model, for the card, as apache-2.0."}
+    )
+    license_name: str | None = field(
+        default=None, metadata={"help": "With --license other: its name, as my-license-1.0."}
+    )
+    license_link: str | None = field(
+        default=None, metadata={"help": "With --license other: LICENSE, a file beside the model, or a URL."}
+    )
+    benchmark_id: str | None = field(
+        default=None,
+        metadata={
+            "help": "DATASET or DATASET:TASK, a benchmark on the Hub that the photos are: writes .eval_results, which "
+            "its leaderboard reads."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -205,6 +222,12 @@ class Arguments(PhotoArguments):
             in_range("split_seed", self.split_seed, 0, 2**32 - 1)
         cards.refuse_prose(self.card_prose)
         cards.refuse_license(self.license)
+        cards.refuse_benchmark(self.benchmark_id, self.dataset)
+        if (self.license_name or self.license_link) and self.license != "other":
+            raise InputError(
+                "--license_name, --license_link", expected="--license other", found=f"--license {self.license}",
+                fix="--license other, or leave them out",
+            )  # fmt: skip
         if self.from_scratch and self.freeze != "none":
             raise InputError(
                 f"--from_scratch True --freeze {self.freeze}", expected="one of the two",
@@ -283,6 +306,10 @@ def predict(
 ) -> Dataset:
     """Scores of every photo of `splits`, on all devices of the trainer; for `limits` see `images.decode`.
 
+    With a `train` split in the dataset, the score below which the model is unsure is chosen here, on `validation`
+    (`metrics.unsure_below`: 95 % of what scores higher is right), and written into the model's config as
+    `unsure_below`: 1.0 where no score is enough.
+
     Returns:
         Rows (split, row, source_row, label, prediction, score, scores): `row` counts within the split, `scores` are
         the softmax over all classes in the order of the label's names, `score` is the highest.
@@ -314,6 +341,10 @@ def predict(
             }  # fmt: skip
         )
         parts.append(Dataset.from_dict({name: list(column) for name, column in table.items()}, features=features))
+        if split == "validation" and "train" in dataset:
+            told = plain_metrics.unsure_below(table["score"], np.equal(table["prediction"], table["label"]))
+            model: Any = trainer.accelerator.unwrap_model(trainer.model)
+            model.config.unsure_below = min(told, 1.0)
     return concatenate_datasets(parts)
 
 
@@ -442,6 +473,16 @@ def loss(
     return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
 
 
+def _unsure(model: PreTrainedModel) -> str:
+    """What a score has to be to be relied on, in words; nothing when nobody has measured it."""
+    told = getattr(model.config, "unsure_below", None)
+    if told is None:
+        return ""
+    if told >= 1.0:
+        return " No score was high enough for 95 % of the validation photos above it to be right."
+    return f" Of the validation photos with a score of at least {told:.2f}, 95 % are right; a lower one is a guess."
+
+
 def facts(
     model: PreTrainedModel,
     processor: Any,
@@ -475,6 +516,6 @@ def facts(
         "headline_metric": "accuracy",
         "preprocessing": backbones.input_spec(processor).in_words(),
         "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
-        "split, one view a photo; the highest softmax score is the prediction.",
+        f"split, one view a photo; the highest softmax score is the prediction.{_unsure(model)}",
         "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
     }

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import html
 import io
+import json
 import logging
 import os
 import re
@@ -11,30 +12,25 @@ import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import ModelCard
 from PIL import Image
 
-from hf_fashion import record
+from hf_fashion import images, record
+from hf_fashion.cards import licenses, widget
+from hf_fashion.cards import metadata as card_metadata
+from hf_fashion.cards import results as card_results
+from hf_fashion.cards.metadata import dataset_name, hub_dataset, one_line
+from hf_fashion.cards.rules import repo_id, validate
 from hf_fashion.errors import InputError
+from hf_fashion.errors import printable as printable_line
 
-# The Hub's own names for the kinds of metric; ours say more (macro, top 5).
-METRIC_TYPES = {
-    "accuracy": "accuracy",
-    "top_5_accuracy": "accuracy",
-    "map": "mean_average_precision",
-    "precision_macro": "precision",
-    "recall_macro": "recall",
-    "f1_macro": "f1",
-}
-HEADLINES = {"accuracy": "accuracy", "map": "mean average precision"}
-LICENSE_ID = re.compile(r"[a-z0-9][a-z0-9.+-]*")  # as all ids of the Hub's list are
 ROWS_SHOWN = 40  # classes in a card's table
-UNKNOWN = "unknown"
+UNKNOWN = licenses.UNKNOWN
 
 
 def write(
@@ -45,8 +41,12 @@ def write(
     photo_label: str | None = None,
     task: str = "image-classification",
     prose: str | Path | None = None,
+    examples: Iterable[tuple[Any, str]] = (),
+    limits: images.Limits = images.LIMITS,
 ) -> ModelCard:
     """Writes README.md into the run's folder: metadata with a model-index, figures, licences, executed usage.
+
+    With `benchmark_id` among the run's settings it also writes the figure for that leaderboard, into `.eval_results`.
 
     Args:
         run: A finished `record.write`.
@@ -56,6 +56,10 @@ def write(
         photo_label: Its true label.
         task: The Hub's name of the task.
         prose: A Markdown file for "Intended use and limits"; what the run itself can say stands there otherwise.
+        examples: (photo, true label): the first of different labels go into the folder, as examples of the model's
+            page, with what it says of them. They are shown to all who see the model.
+        limits: What a photo of `examples` may be.
+
     """
     run.note(task=task)
     if usage is not None and photo is not None:
@@ -63,14 +67,28 @@ def write(
         relative = not run.folder.is_absolute() and ".." not in run.folder.parts and run.folder.name
         model = run.folder.as_posix() if relative else run.name
         code = usage(model, "photo.jpg")
-        run.note(usage={"code": code, "output": _execute(code, run, model, photo), "label": photo_label})
+        output = _execute(code, run, model, photo)
+        run.note(usage={"code": code, "model": model, "output": output, "label": photo_label})
+    with _quiet("transformers"):
+        run.note(widget=widget.write(run, examples, task, limits=limits))
     card = render(run, prose)
     card.save(run.folder / "README.md")
+    try:
+        validate(run.folder / "README.md")
+    except InputError as error:  # a run of hours does not end without its card for that; a push stops there
+        print(f"the Hub would refuse the card: {error}", file=sys.stderr)
+    benchmark = run.info["arguments"].get("benchmark_id")
+    if benchmark is not None:
+        card_results.write(run, benchmark)
     return card
 
 
 def render(
-    run: record.Run, prose: str | Path | None = None, plots: str = "plots", command: str | None = None
+    run: record.Run,
+    prose: str | Path | None = None,
+    plots: str = "plots",
+    command: str | None = None,
+    repo: str | None = None,
 ) -> ModelCard:
     """The card of a folder that has all else.
 
@@ -79,32 +97,24 @@ def render(
         prose: A Markdown file for "Intended use and limits".
         plots: Where the card's pictures lie, seen from the card.
         command: The command that rendered the card, when it was not the recipe.
+        repo: The id that the model has on the Hub: the code on the card then loads it by that.
     """
     info, results = run.info, run.results
     dataset, base, labels = info["dataset"], info["base_model"], info["labels"]
     from_scratch = bool(info["arguments"].get("from_scratch"))
-    # A licence is given and not computed: what nobody said is unknown.
-    license_ = info["arguments"].get("license") or UNKNOWN
-    metadata = ModelCardData(
-        model_name=run.name,
-        license=license_,
-        library_name="transformers",
-        pipeline_tag=info["task"],
-        tags=["hf_fashion", "fashion", info["task"]],
-        metrics=sorted({METRIC_TYPES[name] for name in record.HEADLINE if name in results}),
-        base_model=None if from_scratch else base.get("base_model"),
-        base_model_relation="finetune" if base.get("base_model") and not from_scratch else None,
-        datasets=[_dataset_name(dataset)] if dataset.get("kind") == "hub" else None,
-        eval_results=list(_eval_results(info, results)),
-    )
-    folder = Path(__file__).parent / "templates"
+    metadata = card_metadata.of_run(run, repo, widget=plots == "plots")  # examples lie in the model's repo alone
+    folder = Path(__file__).parents[1] / "templates"
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), keep_trailing_newline=True).get_template(
         f"{info['recipe']}.md"
     )
     weakest = sorted(labels, key=lambda label: (results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0.0))
     shown = set(weakest[:ROWS_SHOWN])
-    usage, shown_command = info.get("usage", {}), _without_folders(info["command"])
+    usage, shown_command = _usage(info.get("usage", {}), repo), _without_folders(info["command"])
     fenced = [usage.get("output", ""), usage.get("code", ""), shown_command, command or ""]
+    behind = {"photos": dataset.get("license") or UNKNOWN}
+    if not from_scratch:
+        behind["base model"] = base.get("license") or UNKNOWN
+    figures = card_metadata.figures(run)
     return ModelCard(
         template.render(
             card_data=metadata.to_yaml(),
@@ -112,17 +122,25 @@ def render(
             results=results,
             labels=labels,
             table_labels=[label for label in labels if label in shown],
-            headline=[name for name in record.HEADLINE if results.get(name) is not None],
+            headline=list(figures),
             license_chain={
-                "photos": dataset.get("license") or UNKNOWN,
-                "base model": "none: random weights" if from_scratch else base.get("license") or UNKNOWN,
-                "this model": license_,
+                "photos": behind["photos"],
+                "base model": behind.get("base model", "none: random weights"),
+                "this model": str(metadata.license),
             },
-            dataset_name=_dataset_name(dataset),
+            follows=licenses.follows(behind, str(metadata.license)),
+            dataset_name=dataset_name(dataset),
+            dataset_url=_url("datasets/", hub_dataset(dataset)),
             base_name=base["name"],
+            base_url=_url("", base.get("base_model")),
+            linked=_linked,
             from_scratch=from_scratch,
             prose=_prose(prose),
             plots=plots,
+            usage=usage,
+            repo=repo,
+            pictured=bool(metadata.get("widget")) or "surest_mistakes" in info.get("plots", ()),
+            co2=metadata.get("co2_eq_emissions"),
             shown_command=shown_command,
             command=command,
             fence="`" * max([3, *(len(run_) + 1 for text in fenced for run_ in re.findall("`+", text))]),
@@ -131,10 +149,29 @@ def render(
             plain=_printable,
             fmt=_figure,
             told=_told,
-            called=HEADLINES,
+            called={name: figure.name.lower() for name, figure in card_metadata.FIGURES.items()}
+            | {name: figure.name for name, figure in figures.items() if name not in card_metadata.FIGURES},
             share=lambda key: "–" if results.get(key) is None else f"{results[key]:.2f}",
         )
     )
+
+
+def addressed(text: str, folder: str | Path, repo: str) -> str:
+    """A README.md as it reads on the Hub: its code loads the model by its id there, not from the run's folder.
+
+    Args:
+        text: README.md of the folder; what was changed in it by hand stays.
+        folder: Of a run. Any other folder's text comes back as it is.
+        repo: The model's id.
+    """
+    if not (Path(folder) / "run.json").is_file():
+        return text
+    run = record.read(folder)
+    usage, prose = run.info.get("usage", {}), run.info["arguments"].get("card_prose")
+    with contextlib.suppress(InputError):  # its text with intended uses is no longer where it was
+        if text == str(render(run, prose)):
+            return str(render(run, prose, repo=repo))
+    return text.replace(json.dumps(usage["model"]), json.dumps(repo)) if "model" in usage else text
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -143,6 +180,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("folder", help="A run's folder.")
     parser.add_argument("--prose", help="Markdown file with intended use and limits.")
     parser.add_argument("--to", help="Write the card here, and its plots into a folder beside it. Default: README.md.")
+    parser.add_argument("--repo", help="The model's id on the Hub, by which the code on the card loads it.")
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
     run = record.read(args.folder)
@@ -157,8 +195,15 @@ def main(argv: list[str] | None = None) -> None:
             fix="run it again: --config " + shlex.quote(f"{args.folder}/run.json"),
         )  # fmt: skip
     prose = args.prose or run.info["arguments"].get("card_prose")
+    if args.repo is not None and repo_id(args.repo) is not None:
+        raise InputError(
+            f"--repo {args.repo}", expected="the id of a model on the Hub", found=str(repo_id(args.repo)),
+            fix="--repo USER/NAME",
+        )  # fmt: skip
     if args.to is None:
-        render(run, prose).save(run.folder / "README.md")
+        card = render(run, prose, repo=args.repo)
+        validate(str(card))
+        card.save(run.folder / "README.md")
         return
     target = Path(args.to)
     if target.is_dir() or (target.exists() and "tags:\n- hf_fashion\n" not in target.read_text(encoding="utf-8")):
@@ -168,16 +213,17 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
     pictures = target.with_suffix("")
     shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True)
-    render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv])).save(target)
+    render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo).save(target)
     print(target)
 
 
 def refuse_license(license_: str | None) -> None:
-    """Raises InputError unless it may be the Hub's id of a licence: an invalid card would stop a whole upload."""
-    if license_ is not None and not LICENSE_ID.fullmatch(license_):
+    """Raises InputError unless it is an id of the Hub's list: an invalid card would stop a whole upload."""
+    if license_ is not None and license_ not in licenses.LICENSES:
+        near = licenses.nearest(license_)
         raise InputError(
             f"--license {license_}", expected="an id of the Hub's list, as apache-2.0, mit, cc-by-4.0, other",
-            found=license_, fix="--license other, when it is none of these",
+            found=license_, fix=f"--license {near}" if near else "--license other, when it is none of these",
         )  # fmt: skip
 
 
@@ -214,28 +260,19 @@ def _quiet(library: str) -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _eval_results(info: dict[str, Any], results: dict[str, Any]) -> Iterator[EvalResult]:
-    dataset = info["dataset"]
-    for name in record.HEADLINE:
-        if results.get(name) is not None:
-            yield EvalResult(
-                task_type=info["task"],
-                dataset_type=_dataset_name(dataset),
-                dataset_name=_dataset_name(dataset),
-                dataset_config=_one_line(dataset.get("config")),
-                dataset_split=results["split"],
-                dataset_revision=_one_line(dataset.get("revision")),
-                metric_type=METRIC_TYPES[name],
-                metric_name=name,
-                metric_value=round(results[name], 4),
-            )
+def _usage(usage: dict[str, str], repo: str | None) -> dict[str, str]:
+    """The usage, with the model's id on the Hub in the place of the folder that it was executed with."""
+    if repo is None or "model" not in usage:
+        return usage
+    return usage | {"code": usage["code"].replace(json.dumps(usage["model"]), json.dumps(repo))}
 
 
-def _dataset_name(dataset: dict[str, Any]) -> str:
-    if dataset.get("kind") == "sample":
-        return "the sample photos of hf_fashion"
-    source = str(dataset["source"])
-    return str(_one_line(source if dataset.get("kind") == "hub" else Path(source).resolve().name))
+def _url(kind: str, id_: str | None) -> str | None:
+    return f"https://huggingface.co/{kind}{id_}" if id_ and repo_id(id_) is None else None
+
+
+def _linked(text: Any, url: str | None) -> str:
+    return f"[{_markdown(text)}]({url})" if url else _markdown(text)
 
 
 def _is_path(value: Any) -> bool:
@@ -276,22 +313,21 @@ def _told(name: str, figures: dict[str, Any]) -> str:
 def _in_code(value: Any) -> str:
     """A setting or a commit between single backticks: on one line, without a backtick that would end them; of an
     absolute path the name."""
-    return str(_one_line(str(Path(value).name if _is_path(value) else value))).replace("`", "'")
-
-
-def _one_line(text: str | None) -> str | None:
-    return None if text is None else _printable(" ".join(text.split()))
+    return str(one_line(str(Path(value).name if _is_path(value) else value))).replace("`", "'")
 
 
 def _printable(text: str) -> str:
     """Text in a fence: line ends stay, other characters that cannot be printed are written out."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return "\n".join(map(printable_line, text.split("\n")))
 
 
 def _markdown(text: Any) -> str:
-    """Text of the user's (labels, paths) in a Markdown table or sentence: as text, never as markup."""
+    """Text of the user's (labels, paths) in a Markdown table or sentence: as text, never as markup or a link."""
     # Control characters and turns of the writing direction would hide what stands there.
-    escaped = html.escape(str(_one_line(str(text))), quote=False)
-    for character in "\\`*_[]|~$":
+    escaped = html.escape(str(one_line(str(text))), quote=False)
+    # By name, since the Hub reads what stands between an escaped backslash and parentheses as a formula.
+    escaped = escaped.replace("\\", "&#92;")
+    for character in "`*_[]|~$":
         escaped = escaped.replace(character, "\\" + character)
-    return escaped
+    # Bare addresses become links.
+    return re.sub(r"(?<=www)\.", "&#46;", escaped.replace("://", "&#58;//").replace("@", "&#64;"), flags=re.IGNORECASE)
