@@ -95,17 +95,21 @@ import json, sys
 sys.modules["hf_fashion"] = None
 from pathlib import Path
 from transformers import pipeline
-place, folder = sys.argv[1:]
-tag = pipeline("image-classification", model=folder, top_k=6)
-paths = Path(place).glob("photos/test/*/*")
-out = {str(p.relative_to(place)): {g["label"]: g["score"] for g in tag(str(p))} for p in paths}
+place, *folders = sys.argv[1:]
+out = {}
+for folder in folders:
+    tag = pipeline("image-classification", model=folder, top_k=6)
+    paths = Path(place).glob("photos/test/*/*")
+    out[folder] = {str(p.relative_to(place)): {g["label"]: g["score"] for g in tag(str(p))} for p in paths}
 print(json.dumps(out))
 """
-    for kind in KINDS:
-        folder = place / f"run-{kind}"
-        done = subprocess.run([sys.executable, "-c", code, str(place), str(folder)], capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        theirs = json.loads(done.stdout.splitlines()[-1])
+    folders = [place / f"run-{kind}" for kind in KINDS]
+    command = [sys.executable, "-c", code, str(place), *map(str, folders)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    of_all = json.loads(done.stdout.splitlines()[-1])
+    for folder in folders:
+        theirs = of_all[str(folder)]
         labels = record.read(folder).info["labels"]
         rows = [row for row in record.read(folder).predictions if row["split"] == "test"]
         assert len(theirs) == len(rows) == 18

@@ -11,11 +11,14 @@ import faulty
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny import undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import record, settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify
 from hf_fashion.training import checkpoints
+
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny import photos, tiny
+from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import record
 from hf_fashion.errors import InputError
@@ -123,6 +123,7 @@ print(json.dumps(out))
                 assert max(got, key=got.get) == names[row["prediction"]]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_from_the_record_gives_the_same_numbers(place, tmp_path):
     again = recipe.main(["--config", str(place / "run-swin" / "run.json"), "--output_dir", str(tmp_path / "again")])
     assert again.results == record.read(place / "run-swin").results
@@ -130,6 +131,7 @@ def test_a_run_from_the_record_gives_the_same_numbers(place, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_everything_moves_and_what_is_frozen_does_not(place, tmp_path):
     before = load_file(place / "swin" / "model.safetensors")
     after = load_file(place / "run-swin" / "model.safetensors")
@@ -145,6 +147,7 @@ def test_everything_moves_and_what_is_frozen_does_not(place, tmp_path):
     assert moved and all("head" in name or "fc" in name or "classifier" in name for name in moved), moved
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_resume_last_ends_with_the_weights_of_the_whole_run(place, tmp_path):
     argv = run_of(place, "swin", "--output_dir", str(tmp_path / "run"), "--resize", "pad", "--save_total_limit", "9")
     recipe.main(argv)
@@ -162,6 +165,7 @@ def test_resume_last_ends_with_the_weights_of_the_whole_run(place, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_csv_is_cut_by_group_and_the_rows_are_named(place, tmp_path):
     files = sorted((place / "photos").rglob("*.png"))
     with open(tmp_path / "catalogue.csv", "w", newline="", encoding="utf-8") as file:
@@ -221,6 +225,7 @@ def test_score_gives_the_runs_own_figures_on_its_own_test_photos(place, tmp_path
     assert not (tmp_path / "score" / "model.safetensors").exists()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_score_matches_labels_by_name_not_by_number(place, tmp_path):
     """Two of the three classes, in a folder: their numbers differ from the model's."""
     for name in ("stripes", "square"):
@@ -262,6 +267,7 @@ def test_score_refuses_labels_that_the_model_does_not_know(place, tmp_path):
         )
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_score_refuses_the_photos_that_a_run_cut_its_splits_from(place, tmp_path):
     flat = tmp_path / "flat"
     for path in (place / "photos").rglob("*.png"):
@@ -300,6 +306,7 @@ def test_what_is_wrong_ends_before_training_in_one_message(case, place, tmp_path
     assert not any((tmp_path / "run").glob("*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("broken", ["one class", "no labels", "an unreadable file"])
 def test_wrong_photos_end_before_training(broken, place, tmp_path):
     photos(tmp_path / "photos", classes=("circle",) if broken == "one class" else ("circle", "square"))
@@ -338,6 +345,7 @@ def test_wrong_photos_end_before_training(broken, place, tmp_path):
         assert not any((tmp_path / "run").glob("*"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_the_check_says_is_printed(place, tmp_path, capsys):
     photos(tmp_path / "photos", classes=("circle", "square"), train=3, validation=2, test=2)
     (tmp_path / "photos" / "train" / "circle" / "0.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")

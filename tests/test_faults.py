@@ -9,7 +9,7 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from test_training import make
-from tiny import photos
+from tiny import photos, undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import record, streaming, training
 from hf_fashion.augmentation import Augmented
@@ -147,6 +147,7 @@ def test_out_of_memory_with_one_photo_is_the_end(tmp_path, data):
     assert "2.00 GiB" in str(caught.value)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_out_of_memory_is_recorded(place, monkeypatch):
     plain = training.FashionTrainer.training_step
 

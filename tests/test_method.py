@@ -5,13 +5,15 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import photos, tiny
+from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
 from transformers import AutoModelForImageClassification
 
 from hf_fashion import record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 
+# The plain run draws its figures; nothing in them depends on the settings below.
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = [
     "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--learning_rate", "0.01",
     "--use_cpu", "True", "--disable_tqdm", "True",

@@ -5,7 +5,7 @@ import json
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageFeature
-from tiny import BROKEN, numbered, parquet, photos, streamable, tiny
+from tiny import BROKEN, numbered, parquet, photos, streamable, tiny, undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import record
 from hf_fashion.errors import InputError
@@ -76,6 +76,7 @@ def test_settings_that_a_stream_cannot_have_are_refused(tmp_path):
         assert told in caught.value.fix
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_is_resumed_reads_with_as_many_processes(tmp_path):
     folder = streamable(tmp_path / "photos")
     main(folder, tmp_path, "--num_train_epochs", "1")

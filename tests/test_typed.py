@@ -1,6 +1,6 @@
 """What messages and last lines tell to type next is what works here: the console's word, or a recipe of a checkout."""
 
-import subprocess
+import runpy
 import sys
 from types import SimpleNamespace
 
@@ -29,12 +29,15 @@ def test_a_recipe_is_typed_as_this_process_was(program, module, typed, monkeypat
     assert command("score") == typed
 
 
-def test_a_message_behind_the_consoles_word_names_that_word(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-m", "hf_fashion.cli", "sweep", "--seeds", "1"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 1 and "to do:    hf-fashion sweep --try" in done.stderr
-    assert "recipes/" not in done.stderr
+def test_a_message_behind_the_consoles_word_names_that_word(tmp_path, monkeypatch):
+    """As `python -m hf_fashion.cli` runs it, argv and __main__ included, without the seconds of a new process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["-m", "sweep", "--seeds", "1"])
+    monkeypatch.delitem(sys.modules, "hf_fashion.cli", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("hf_fashion.cli", run_name="__main__", alter_sys=True)
+    said = str(ended.value.code)  # Python prints a text that a process ends with, and its exit code is 1
+    assert "to do:    hf-fashion sweep --try" in said and "recipes/" not in said
 
 
 def test_help_of_a_sweep_names_the_consoles_words(monkeypatch, capsys):

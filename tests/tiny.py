@@ -4,11 +4,13 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pytest
 import timm
 import torch
 import transformers
 from datasets import ClassLabel, Dataset, DatasetDict, Features
 from datasets import Image as ImageFeature
+from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -178,6 +180,15 @@ def photos(
                     picture.save(path)
         splits[split] = Dataset.from_dict(rows, features=features)
     return DatasetDict(splits)
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made and saved, but as a file of one pixel: drawing them is a third of a short run's time.
+
+    For whole runs whose figures nothing looks at; each recipe has runs that draw them, too.
+    """
+    monkeypatch.setattr(Figure, "savefig", lambda _figure, path, **_settings: Path(path).write_bytes(png(size=1)))
 
 
 def png(seed: int = 0, size: int = 16) -> bytes:
