@@ -51,7 +51,8 @@ def classification(
         A flat dict: `n`, each metric as a float, the ends of its interval as `<metric>_low` and `<metric>_high`; per
         class `precision/<label>`, `recall/<label>`, `f1/<label>`, their ends as `f1_low/<label>` and so on, and
         `n/<label>`. A figure of a class that occurs nowhere is None, and recall is None without rows of the class.
-        `top_5_accuracy` is there only with more than five classes. `confusion_matrix` is a list of rows (true) of
+        `top_5_accuracy` is there only with more than five classes; of tied scores the first count, as for the
+        prediction. `confusion_matrix` is a list of rows (true) of
         columns (predicted).
 
     Raises:
@@ -65,7 +66,10 @@ def classification(
     results: dict[str, Any] = {"n": len(references), "accuracy": accuracy}
     in_top_5 = None
     if len(labels) > 5:
-        results["top_5_accuracy"] = float(top_k_accuracy_score(references, scores, k=5, labels=classes))
+        # scikit-learn gives ties to the higher class number, and the prediction is the lower one: turned round, no row
+        # is right and not among the first five.
+        turned = len(labels) - 1 - references, scores[:, ::-1]
+        results["top_5_accuracy"] = float(top_k_accuracy_score(*turned, k=5, labels=classes))
         in_top_5 = _in_top(scores, references, k=5)
     for average in ("macro", "micro"):
         values = precision_recall_fscore_support(references, predictions, average=average, zero_division=0.0)[:3]
@@ -121,7 +125,8 @@ def attributes(
         `known/<label>`; the ends of intervals as in `classification`. What is not defined is None.
 
     Raises:
-        ValueError: Shapes that do not fit, no rows, scores that are not finite.
+        ValueError: Shapes that do not fit, no rows, scores that are not finite, a group called as a label that is
+            known of other rows.
     """
     scores, references = np.asarray(scores, dtype=float), np.asarray(references, dtype=float)
     predictions = np.asarray(predictions, dtype=bool)
@@ -134,19 +139,9 @@ def attributes(
     known = ~np.isnan(references)
     truth = known & (np.nan_to_num(references) > HALF)
     said = predictions & known
-    draws = np.ones((1, len(scores)))
-    if n_resamples:
-        rng = np.random.default_rng(seed)
-        draws = np.concatenate(
-            [draws, rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), n_resamples)]
-        )
-    # The first draw is the data themselves: one computation gives the figures and their intervals.
+    draws = _draws(len(scores), n_resamples, seed)
     hits, guessed, held = (draws @ part.astype(float) for part in (said & truth, said, truth))
-    # Of very many labels and rows fewer draws, at least 100: it is sorted weights that take the time.
-    few = draws[: 1 + max(100, int(4e9 / scores.size))]
-    ap = np.stack(
-        [_average_precision(scores[row, k], truth[row, k], few[:, row]) for k, row in enumerate(known.T)], axis=1
-    )
+    ap = _average_precisions(scores, references, draws)
     precision, recall, f1 = _divide(hits, guessed), _divide(hits, held), _divide(2 * hits, guessed + held)
     occurs = (guessed + held) > 0
     values: dict[str, np.ndarray] = {"map": _mean(ap, np.isfinite(ap))}
@@ -173,10 +168,33 @@ def attributes(
     results |= {name: None if np.isnan(draw[0]) else float(draw[0]) for name, draw in values.items()}
     results |= {f"known/{group}": int(known[:, list(members)].any(axis=1).sum()) for group, members in groups.items()}
     for number, label in enumerate(labels):
-        results |= {f"n/{label}": int(truth[:, number].sum()), f"known/{label}": int(known[:, number].sum())}
+        rows_known = int(known[:, number].sum())
+        if results.get(f"known/{label}", rows_known) != rows_known:  # one key, and it would say two things
+            raise ValueError(f"a group and a label are both called {label!r}, and are known of different rows")
+        results |= {f"n/{label}": int(truth[:, number].sum()), f"known/{label}": rows_known}
     if n_resamples:
         results |= _intervals(results, {name: draw[1:] for name, draw in values.items()}, rows)
     return results
+
+
+def _draws(n: int, n_resamples: int, seed: int) -> np.ndarray:
+    """How often each draw takes each row (1 + n_resamples, n).
+
+    The first draw is the data themselves: one computation gives the figures and their intervals.
+    """
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), n_resamples)
+    return np.concatenate([np.ones((1, n)), drawn])
+
+
+def _average_precisions(scores: np.ndarray, references: np.ndarray, draws: np.ndarray) -> np.ndarray:
+    """Average precision of each label (draws, K) on the rows of which it is known."""
+    # Of very many labels and rows fewer draws, at least 100: it is sorted weights that take the time.
+    few = draws[: 1 + max(100, int(4e9 / scores.size))]
+    by_label = [
+        _average_precision(scores[known, k], references[known, k] > HALF, few[:, known])
+        for k, known in enumerate(~np.isnan(references.T))
+    ]
+    return np.stack(by_label, axis=1)
 
 
 def _average_precision(scores: np.ndarray, truth: np.ndarray, draws: np.ndarray) -> np.ndarray:
@@ -271,8 +289,8 @@ def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _in_top(scores: np.ndarray, references: np.ndarray, k: int) -> np.ndarray:
-    # As scikit-learn's top_k_accuracy_score: a stable sort, so that ties go to the higher class number.
-    top = np.argsort(scores, axis=1, kind="mergesort")[:, ::-1][:, :k]
+    # A stable sort of the turned columns: as of the prediction, ties go to the lower class number.
+    top = scores.shape[1] - 1 - np.argsort(scores[:, ::-1], axis=1, kind="stable")[:, ::-1][:, :k]
     return (top == references[:, None]).any(axis=1)
 
 
@@ -393,6 +411,81 @@ def paired_f1_macro(
         "f1_macro_difference_low": low,
         "f1_macro_difference_high": high,
     }
+
+
+def unsure_below(scores: np.ndarray, right: np.ndarray, precision: float = 0.95) -> float:
+    """The lowest score at and above which a share of at least `precision` of the predictions is right.
+
+    To be chosen on validation; on other photos the share will be near it, not above it for certain.
+
+    Args:
+        scores: The score of each prediction (rows,).
+        right: Whether it is right (rows,).
+        precision: The share.
+
+    Returns:
+        One of the scores; infinity when no choice of a score reaches the share.
+    """
+    order = np.argsort(-np.asarray(scores), kind="stable")
+    ranked = np.asarray(scores)[order]
+    shares = np.cumsum(np.asarray(right, dtype=bool)[order]) / np.arange(1, len(order) + 1)
+    # Of equal scores all are at or above it, so only the last of them counts.
+    last = np.append(ranked[1:] != ranked[:-1], True)
+    reached = np.flatnonzero(last & (shares >= precision))
+    return float(ranked[reached[-1]]) if len(reached) else float("inf")
+
+
+def paired_map(
+    scores: Sequence[np.ndarray], references: np.ndarray, *, n_resamples: int = N_RESAMPLES, seed: int = 0
+) -> list[list[dict[str, Any]]]:
+    """The differences of several models' mean average precision on the same rows, with the bootstrap over rows.
+
+    The same rows are drawn for all models. The interval is the percentile one of the difference; p goes with it: twice
+    the share of the draws on the wrong side of 0, or at it (Efron and Tibshirani 1993, section 15.4), and never below
+    2 / (draws + 1).
+
+    Args:
+        scores: Of each model (n, K) probabilities.
+        references: (n, K) of 1, 0 and NaN (not known).
+        n_resamples: Draws of the bootstrap.
+        seed: Seed of the draws.
+
+    Returns:
+        For models a and b, as `found[a][b]`: `n`, `map_a`, `map_b`, `difference` (a - b) with `difference_low` and
+        `difference_high` of its 95 % interval, `p`, and `tie`: True unless the interval leaves 0 out and p is below
+        0.05. Where every draw says the same there is no interval (None), and no difference that is more than chance.
+
+    Raises:
+        ValueError: Shapes that do not fit, no rows, no label with a known yes.
+    """
+    references = np.asarray(references, dtype=float)
+    given = [np.asarray(one, dtype=float) for one in scores]
+    if references.ndim != 2 or not len(references) or any(one.shape != references.shape for one in given):
+        shapes = [one.shape for one in given]
+        raise ValueError(f"all must be of the same rows and labels, (n, K); found {shapes} and {references.shape}")
+    if not (references > HALF).any():
+        raise ValueError("no label has a known yes")
+    draws = _draws(len(references), n_resamples, seed)
+    by_label = [_average_precisions(one, references, draws) for one in given]
+    values = [_mean(ap, np.isfinite(ap)) for ap in by_label]
+    tail = (1 - CONFIDENCE) / 2 * 100
+
+    def compared(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
+        difference, gaps = float(a[0] - b[0]), (a - b)[1:]
+        gaps = gaps[np.isfinite(gaps)]  # a draw may have no yes at all
+        low: float | None = None
+        high: float | None = None
+        p = 1.0
+        if len(gaps) and np.ptp(gaps) > 1e-12:
+            low, high = map(float, np.percentile(gaps, [tail, 100 - tail]))
+            p = min(1.0, 2 * (1 + min((gaps <= 0).sum(), (gaps >= 0).sum())) / (1 + len(gaps)))
+        tie = low is None or high is None or low <= 0 <= high or p >= 1 - CONFIDENCE
+        return {
+            "n": len(references), "map_a": float(a[0]), "map_b": float(b[0]), "difference": difference,
+            "difference_low": low, "difference_high": high, "p": float(p), "tie": bool(tie),
+        }  # fmt: skip
+
+    return [[compared(a, b) for b in values] for a in values]
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:

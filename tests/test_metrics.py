@@ -50,6 +50,15 @@ def test_values_are_those_of_scikit_learn():
     assert not [name for name in figures if "_low" in name]
 
 
+def test_what_is_right_is_among_the_first_five_also_where_scores_are_tied():
+    scores = np.zeros((6, 10))
+    scores[3:, 9] = 1.0
+    figures = metrics.classification(scores, np.array([0, 0, 5, 9, 4, 3]), [str(n) for n in range(10)], n_resamples=20)
+    assert figures["accuracy"] == 0.5  # 0, 0 and 9
+    assert figures["top_5_accuracy"] == pytest.approx(4 / 6)  # 3, too; 0 to 4 come first, or 9 and 0 to 3
+    assert figures["top_5_accuracy_low"] <= 4 / 6 <= figures["top_5_accuracy_high"]
+
+
 def test_intervals_are_percentiles_of_scikit_learn_on_resampled_rows():
     scores, references, labels = random_rows(n=60)
     figures = metrics.classification(scores, references, labels, n_resamples=50, seed=7)
@@ -214,6 +223,17 @@ def test_labels_that_nothing_is_known_of_are_none_and_leave_the_means():
         metrics.attributes(scores[:, :3], truth, said, ATTRIBUTES, GROUPS)
 
 
+def test_a_group_that_is_called_as_its_label_is_never_mistaken_for_it():
+    scores, truth, said = attribute_rows()
+    truth[:, 2:] = np.where(np.isnan(truth[:, 3:]), np.nan, truth[:, 2:])
+    labels = ["a", "b", "tags", "warm"]
+    figures = metrics.attributes(scores, truth, said, labels, {"tags": [2, 3]}, n_resamples=0)
+    assert figures["known/tags"] == figures["known/warm"] == 56
+    truth[20, 2] = np.nan  # of the group something is known there, of the label not
+    with pytest.raises(ValueError, match="both called 'tags'"):
+        metrics.attributes(scores, truth, said, labels, {"tags": [2, 3]}, n_resamples=0)
+
+
 def test_a_figure_of_a_group_at_its_limit_has_the_interval_of_its_own_rows():
     truth = np.full((1000, 2), np.nan)
     truth[:6] = np.eye(2)[[0, 1] * 3]
@@ -227,3 +247,13 @@ def test_what_every_draw_says_has_no_interval():
     figures = metrics.classification(np.tile([1.0, 0, 0], (60, 1)), np.arange(60) % 3, ["a", "b", "c"])
     assert figures["recall_macro"] == pytest.approx(1 / 3)
     assert figures["recall_macro_low"] is None and figures["recall_macro_high"] is None
+
+
+def test_unsure_below_is_the_lowest_score_that_is_right_often_enough():
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    assert metrics.unsure_below(scores, np.array([1, 1, 0, 1, 0]), 0.7) == 0.6  # 3 of 4; 3 of 5 are too few
+    assert metrics.unsure_below(scores, np.array([0, 1, 1, 1, 0]), 0.6) == 0.5  # the surest one is wrong
+    assert metrics.unsure_below(scores, np.ones(5), 0.95) == 0.5
+    assert metrics.unsure_below(scores, np.zeros(5), 0.95) == np.inf
+    # Equal scores stand or fall together, whatever their order.
+    assert metrics.unsure_below(np.array([0.9, 0.8, 0.8]), np.array([1, 1, 0]), 0.9) == 0.9
