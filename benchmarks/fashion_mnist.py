@@ -48,8 +48,8 @@ ALONE = [
 ROWS: dict[str, tuple[list[str], PreTrainedConfig | None]] = {
     "EfficientNet-Lite0, ImageNet weights": (LITE0, None),
     "small Swin, distilled weights": ([*SMALL, "--num_train_epochs", "3"], None),
-    "Swin from random weights": ([*ALONE, "--num_train_epochs", "8"], SWIN),
-    "ViT from random weights": ([*ALONE, "--num_train_epochs", "10"], VIT),
+    "Swin from random weights": ([*ALONE, "--num_train_epochs", "4"], SWIN),
+    "ViT from random weights": ([*ALONE, "--num_train_epochs", "3"], VIT),
 }
 
 
