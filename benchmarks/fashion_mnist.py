@@ -49,7 +49,7 @@ ROWS: dict[str, tuple[list[str], PreTrainedConfig | None]] = {
     "EfficientNet-Lite0, ImageNet weights": (LITE0, None),
     "small Swin, distilled weights": ([*SMALL, "--num_train_epochs", "3"], None),
     "Swin from random weights": ([*ALONE, "--num_train_epochs", "4"], SWIN),
-    "ViT from random weights": ([*ALONE, "--num_train_epochs", "3"], VIT),
+    "ViT from random weights": ([*ALONE, "--num_train_epochs", "2"], VIT),
 }
 
 
