@@ -6,8 +6,9 @@
 `--data` is a folder with train, validation and test parquet files (github.com/alexeygrigorev/clothing-dataset-small,
 CC0). Every run is a whole run of `recipes/classify.py` with the small Swin, in bf16. What is in `--output` is not run
 again. Accuracies are means over seeds; a part's difference to the base is paired photo by photo and seed by seed: its
-95 % interval is a bootstrap over photos and seeds, its p of a permutation over photos, corrected for the number of
-parts (Holm). A tie: p is not below 0.05, or the interval holds 0.
+95 % interval is a bootstrap over photos and seeds, its p of a permutation over photos, corrected (Holm) for the number
+of parts that are in `--output`: with `--parts`, or before all are run, these are fewer, and p is smaller than it will
+be. A tie: p is not below 0.05, or the interval holds 0.
 """
 
 import argparse
@@ -110,6 +111,11 @@ def table(runs: list[dict]) -> str:
             f"| {part} | {' '.join(seeds_of)} | {mean['accuracy']:.3f} | {against} "
             f"| {p} | {mean['validation']:.3f} | {mean['f1_macro']:.3f} | {mean['cpu_seconds']:.0f} |"
         )
+    left = len(PARTS) - 1 - len(compared)
+    lines.append(
+        f"\np is Holm's over the {len(compared)} parts that were run with the seeds of the base"
+        + (f"; {left} more may follow, and p grows with them" if left else "")
+    )
     return "\n".join(lines)
 
 

@@ -88,8 +88,9 @@ def describe(groups: Sequence[Group], thresholds: Sequence[float] | np.ndarray |
     }
     if thresholds is not None:
         free = {called[number] for group in groups if group.many for number in range(len(called))[group.span]}
+        # All digits: of a score beside it a rounded threshold could stand on the other side.
         told["thresholds"] = {
-            name: float(f"{value:.6g}") for name, value in zip(called, thresholds, strict=True) if name in free
+            name: float(value) for name, value in zip(called, thresholds, strict=True) if name in free
         }
     return told
 
@@ -185,5 +186,6 @@ def _best_threshold(score: np.ndarray, truth: np.ndarray) -> float:
     f1 = 2 * np.cumsum(truth)[last] / (last + 1 + truth.sum())
     below = np.append(score[last][1:], 0.0)
     middles = (score[last] + below) / 2
+    middles = np.where(middles > below, middles, score[last])  # between neighbours there is no number
     best = np.flatnonzero(f1 >= f1.max() - 1e-12)
     return float(middles[best[np.abs(middles[best] - HALF).argmin()]])

@@ -4,26 +4,30 @@
     hf-fashion compare runs/* --metric f1_macro --to comparison.png
 
 Only runs that were measured on the same rows, with the same labels, are set against each other: their predictions are
-paired row by row. `recipes/score.py --compare` brings models of any origin to the same rows.
+paired row by row. `recipes/score.py --compare` brings models of one label a photo, of any origin, to the same rows.
+Runs of attributes are compared by `--metric map`.
 """
 
 import argparse
 import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets, disable_progress_bars
+from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars
 
 from hf_fashion import metrics, plots, record
 from hf_fashion.errors import InputError, command
 from hf_fashion.report import cell
 
 WIDTH = 80  # characters of a run's or a model's name
+ONE_LABEL, ATTRIBUTES = "one label a photo", "attributes"
+_ENDS = ("difference_low", "difference_high")
+TESTED = {ONE_LABEL: "accuracy", ATTRIBUTES: "map"}  # by which pairs are tested
 
 
 def pairs(right: Mapping[str, np.ndarray], *, seed: int = 0) -> list[dict[str, Any]]:
@@ -44,11 +48,32 @@ def pairs(right: Mapping[str, np.ndarray], *, seed: int = 0) -> list[dict[str, A
     found = [
         {"a": a, "b": b, **metrics.paired(right[a], right[b], seed=seed)} for a, b in itertools.combinations(order, 2)
     ]
+    return _corrected(found)
+
+
+def _corrected(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for pair, p in zip(found, metrics.holm([pair["p"] for pair in found]), strict=True):
-        excludes_0 = not pair["difference_low"] <= 0 <= pair["difference_high"]
-        pair |= {"p_holm": p, "tie": not (excludes_0 and p < 0.05), "tests": len(found)}
+        pair |= {"p_holm": p, "tie": pair["tie"] or p >= 0.05, "tests": len(found)}
         pair["verdict"] = _verdict(pair)
     return found
+
+
+def pairs_by_map(scores: Mapping[str, np.ndarray], references: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
+    """`metrics.paired_map` of every two models, the one of the higher mean average precision first.
+
+    Args:
+        scores: Model -> (n, K) probabilities; the same rows and labels in the same order for all.
+        references: (n, K) of 1, 0 and NaN (not known).
+        seed: Seed of the bootstrap.
+
+    Returns:
+        As `pairs`, with the figures of `metrics.paired_map`.
+    """
+    names = list(scores)
+    compared = metrics.paired_map(list(scores.values()), references, seed=seed)
+    order = sorted(range(len(names)), key=lambda number: -compared[number][number]["map_a"])
+    found = [{"a": names[a], "b": names[b], **compared[a][b]} for a, b in itertools.combinations(order, 2)]
+    return _corrected(found)
 
 
 def gather(predictions: Mapping[str, Dataset]) -> Dataset:
@@ -168,14 +193,17 @@ def main(argv: list[str] | None = None) -> None:
         if len(group) > 1:
             which = f"Rows {letter}" if letter else "All"
             print(f"\n{which}: {len(group)} runs, measured on the same {_rows_of(group)}.")
-            if args.metric == "accuracy":
+            if args.metric == TESTED[group[0].kind]:
                 print("\n".join(_verdicts(tested[group[0].name], best=group[0].name)))
-    if args.metric != "accuracy" and any(len(group) > 1 for group in groups):
-        print(f"\nNo verdicts: pairs are tested by accuracy, and not by {args.metric}.")
+            else:
+                print(f"No verdicts: pairs are tested by {TESTED[group[0].kind]}, and not by {args.metric}.")
     apart = _apart(groups)
     if apart:
         print("\nNot comparable:\n" + "\n".join(f"  {line}" for line in apart))
-        print(f"  To bring models to the same rows: {command('score')} --compare MODEL MODEL ... --dataset PHOTOS")
+        if sum(group[0].kind == ONE_LABEL for group in groups) > 1:
+            print(f"  To bring models to the same rows: {command('score')} --compare MODEL MODEL ... --dataset PHOTOS")
+        if sum(group[0].kind == ATTRIBUTES for group in groups) > 1:
+            print("  To compare nets for attributes, train each with the same photos and the same --split_seed.")
     if left_out:
         print("\nLeft out:\n" + "\n".join(f"  {cell(folder, WIDTH)}: {reason}" for folder, reason in left_out))
     if target:
@@ -191,23 +219,30 @@ class _Measured:
         name: Its folder, seen from the folder that all of them have in common.
         run: The record.
         figures: The content of eval_results.json.
-        rows: source_row -> (label, whether the prediction is right), None without such predictions.
+        rows: source_row -> (truth, said): its label and whether the prediction is right; of attributes what is known
+            of each label, by name, and the scores in the order of `labels`. None without such predictions.
         reason: Why there are none.
+        labels: The names of the attributes, sorted; empty where there is one label a photo.
     """
 
     name: str
     run: record.Run
     figures: dict[str, Any]
-    rows: dict[str, tuple[str, bool]] | None
+    rows: dict[str, tuple[Hashable, Any]] | None
     reason: str = ""
+    labels: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        return ATTRIBUTES if self.labels else ONE_LABEL
 
     @property
     def same(self) -> Any:
         """Equal for runs that may be compared."""
         if self.rows is None:
             return self.name
-        labels = frozenset((row, label) for row, (label, _) in self.rows.items())
-        return self.run.info["dataset"].get("fingerprint"), labels
+        truth = frozenset((row, label) for row, (label, _) in self.rows.items())
+        return self.run.info["dataset"].get("fingerprint"), self.labels, truth
 
 
 def _read(folders: Iterable[str], metric: str) -> tuple[list[_Measured], list[tuple[str, str]]]:
@@ -249,26 +284,49 @@ def _read(folders: Iterable[str], metric: str) -> tuple[list[_Measured], list[tu
     return sorted(runs, key=lambda measured: -measured.figures[metric]), left_out
 
 
-def _rows(run: record.Run, split: str | None) -> tuple[dict[str, tuple[str, bool]] | None, str]:
+def _rows(run: record.Run, split: str | None) -> tuple[dict[str, tuple[Hashable, Any]] | None, str, tuple[str, ...]]:
+    """`rows`, `reason` and `labels` of `_Measured`."""
     try:
         predictions = run.predictions
     except (OSError, ValueError) as error:
-        return None, f"its predictions.parquet cannot be read ({type(error).__name__})"
-    label = predictions.features.get("label")
-    columns = {"split", "source_row", "label", "prediction"}
-    if not columns <= set(predictions.features) or not isinstance(label, ClassLabel):
-        return None, "its predictions.parquet has no single label a row"
-    table = predictions.select_columns(sorted(columns))[:]
-    rows = [
-        (row, (label.names[true], true == said))
-        for of, row, true, said in zip(
-            table["split"], table["source_row"], table["label"], table["prediction"], strict=True
-        )
-        if of == split
-    ]
+        return None, f"its predictions.parquet cannot be read ({type(error).__name__})", ()
+    features, labels = predictions.features, ()
+    rows: list[tuple[str, tuple[Hashable, Any]]]
+    if {"split", "source_row", "label", "prediction"} <= set(features) and isinstance(features["label"], ClassLabel):
+        names = features["label"].names
+        rows = [
+            (row, (names[true], true == said))
+            for row, true, said in _columns(predictions, split, ("label", "prediction"))
+        ]
+    elif (
+        {"split", "source_row", "references", "scores"} <= set(features)
+        and isinstance(features.get("predictions"), List)
+        and isinstance(features["predictions"].feature, ClassLabel)
+    ):
+        names = features["predictions"].feature.names
+        order = np.argsort(names)  # runs may number them differently
+        labels = tuple(names[place] for place in order)
+        rows = [
+            (row, (_known(np.asarray(true)[order]), np.asarray(scores)[order]))
+            for row, true, scores in _columns(predictions, split, ("references", "scores"))
+        ]
+    else:
+        return None, "its predictions.parquet has neither a single label a row nor attributes", ()
     if not rows or len(dict(rows)) < len(rows):
-        return None, "no rows of its split" if not rows else "several rows have one name (source_row)"
-    return dict(rows), ""
+        return None, "no rows of its split" if not rows else "several rows have one name (source_row)", labels
+    return dict(rows), "", labels
+
+
+def _columns(predictions: Dataset, split: str | None, columns: tuple[str, str]) -> list[tuple[str, Any, Any]]:
+    """`source_row` and two more columns of the rows of a split."""
+    table = predictions.select_columns(["split", "source_row", *columns])[:]
+    chosen = np.flatnonzero(np.asarray(table["split"]) == split)
+    return [(table["source_row"][at], table[columns[0]][at], table[columns[1]][at]) for at in chosen]
+
+
+def _known(truth: np.ndarray) -> tuple[float | None, ...]:
+    """1, 0 and None (not known): unlike NaN, None is equal to itself."""
+    return tuple(None if np.isnan(value) else float(value) for value in truth)
 
 
 def _groups(runs: Sequence[_Measured]) -> list[list[_Measured]]:
@@ -288,9 +346,13 @@ def _letters(groups: Sequence[Any]) -> list[str]:
 
 def _tests(group: Sequence[_Measured], metric: str) -> list[dict[str, Any]]:
     first = group[0].rows
-    if metric != "accuracy" or len(group) < 2 or first is None:
+    if metric != TESTED[group[0].kind] or len(group) < 2 or first is None:
         return []
-    return pairs({one.name: np.array([(one.rows or {})[row][1] for row in first]) for one in group})
+    said = {one.name: np.array([(one.rows or {})[row][1] for row in first]) for one in group}
+    if group[0].kind == ONE_LABEL:
+        return pairs(said)
+    truth: list[Any] = [truth for truth, _ in first.values()]
+    return pairs_by_map(said, np.array(truth, dtype=float))
 
 
 def _rows_of(group: Sequence[_Measured]) -> str:
@@ -313,6 +375,8 @@ def _apart(groups: Sequence[Sequence[_Measured]]) -> list[str]:
 def _why(other: _Measured, first: _Measured) -> str:
     if other.rows is None or first.rows is None:
         return other.reason or first.reason
+    if other.kind != first.kind:
+        return f"{other.kind}, and there {first.kind}"
     prints = [one.run.info["dataset"].get("fingerprint") for one in (other, first)]
     if prints[0] != prints[1]:
         return f"other photos ({_data(other)}, fingerprint {prints[0]}; {_data(first)}, {prints[1]})"
@@ -362,15 +426,20 @@ def _table(runs: Sequence[_Measured], groups: Sequence[Sequence[_Measured]], met
 def _picture(
     runs: Sequence[_Measured],
     groups: Sequence[Sequence[_Measured]],
-    tested: Mapping[str, Sequence[Mapping[str, Any]]],
+    tested: Mapping[str, Sequence[dict[str, Any]]],
     metric: str,
 ) -> Any:
-    behind = {pair["b"]: pair for best, found in tested.items() for pair in found if pair["a"] == best}
+    behind = {
+        pair["b"]: pair | {end: pair["difference"] if pair[end] is None else pair[end] for end in _ENDS}
+        for best, found in tested.items()
+        for pair in found
+        if pair["a"] == best
+    }
     words = {one.name: "" for one in runs}
     for letter, group in zip(_letters(groups), groups, strict=True):
         of = f" of rows {letter}" if letter else ""
         words[group[0].name] = f"best{of}" if len(group) > 1 else "other rows"
-        if metric != "accuracy":
+        if metric != TESTED[group[0].kind]:
             words |= {one.name: f"rows {letter}" if letter else "" for one in group}
     ordered = [one for group in groups for one in group]
     sizes = sorted({one.figures["n"] for one in runs if "n" in one.figures})
@@ -414,10 +483,12 @@ def _verdicts(found: Sequence[Mapping[str, Any]], best: str | None = None) -> li
 
 
 def _verdict(pair: Mapping[str, Any]) -> str:
-    points, low, high = (100 * pair[key] for key in ("difference", "difference_low", "difference_high"))
+    points, low, high = (pair[key] for key in ("difference", "difference_low", "difference_high"))
     p = "p < 0.001" if pair["p_holm"] < 0.001 else f"p = {pair['p_holm']:.3f}"
-    test = f"McNemar {p}{' (Holm)' if pair['tests'] > 1 else ''}, n = {pair['n']}"
+    test = "paired bootstrap" if "map_a" in pair else "McNemar"
+    test = f"{test} {p}{' (Holm)' if pair['tests'] > 1 else ''}, n = {pair['n']}"
     a, b = (cell(pair[name], WIDTH) for name in ("a", "b"))
+    between = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
     if pair["tie"]:
-        return f"a tie: {a} and {b}, {points:.1f} points apart ({low:.1f} to {high:.1f}), {test}"
-    return f"{a} is better than {b} by {points:.1f} points ({low:.1f} to {high:.1f}), {test}"
+        return f"a tie: {a} and {b}, {100 * points:.1f} points apart{between}, {test}"
+    return f"{a} is better than {b} by {100 * points:.1f} points{between}, {test}"

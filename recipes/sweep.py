@@ -29,13 +29,12 @@ from hf_fashion.errors import InputError, script
 from hf_fashion.recipes import classify
 from hf_fashion.tasks.classify import PhotoArguments
 
-# Points are compared only when these are the same in all.
+# Points are compared only when these are the same in all. Weights, focus, smoothing and mixing need not be: the loss
+# of validation is the plain one whatever is trained with (`training.classification_loss`).
 MEASURED = {
     *(field.name for field in fields(PhotoArguments)),
     "split_by", "split_seed", "validation_share", "test_share", "metric_for_best_model", "greater_is_better",
 }  # fmt: skip
-# They change the loss of validation, and so only matter where that is what is compared.
-CHANGE_THE_LOSS = {"class_weights", "focal_gamma", "label_smoothing_factor"}
 
 
 def main(argv: list[str] | None = None) -> sweeps.Sweep:
@@ -76,10 +75,9 @@ def check(asked: sweeps.Asked) -> tuple[Any, Any]:
             tokens = [*asked.rest, *sweeps.tokens(point), "--output_dir", f"{scratch}/{number}"]
             parsed.append(classify.parse_args(tokens))
     args, _, training_args, first = parsed[0]
-    by_loss = str(training_args.metric_for_best_model).removeprefix("eval_") == "loss"
     known: dict[str, dict[str, str]] = {}
     for point, (*_, changed) in zip(points, parsed, strict=True):
-        for name in sorted(MEASURED | (CHANGE_THE_LOSS if by_loss else set())):
+        for name in sorted(MEASURED):
             if changed.get(name) != first.get(name):
                 raise InputError(
                     f"--{name} in a sweep", expected="points that are measured on the same photos, by the same figure",

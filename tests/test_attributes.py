@@ -1,5 +1,7 @@
 """Columns of attributes: how they are read, cut, checked; and what one row's labels become for a net."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -177,7 +179,20 @@ def test_under_data_parallel_the_count_comes_once_a_device():
 
 def test_a_tiny_threshold_stays_one():
     told = attributes.describe([attributes.Group("tags", ("soft",), many=True)], [2.34567891e-7])
-    assert told["thresholds"] == {"soft": 2.34568e-7}
+    assert told["thresholds"] == {"soft": 2.34567891e-7}
+
+
+def test_a_threshold_between_two_close_scores_stays_between_them_in_the_config():
+    from transformers import ViTConfig
+
+    group = [attributes.Group("tags", ("soft",), many=True)]
+    close = 1 - 2.0**-53
+    for scores in ([0.9999999, 0.99999985, 0.9999997, 0.9999993], [1.0, 1.0, close, close]):
+        scores, truth = np.array(scores)[:, None], np.array([[1.0], [1.0], [0.0], [0.0]])
+        told = attributes.describe(group, attributes.choose_thresholds(scores, truth, group))
+        config = ViTConfig.from_dict(json.loads(ViTConfig(**told).to_json_string()))
+        said = attributes.decide(scores, group, attributes.thresholds_of(config, group))
+        assert said.ravel().tolist() == [True, True, False, False]
 
 
 def test_a_column_called_label_may_have_holes_too():

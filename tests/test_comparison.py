@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, List, Value
 from PIL import Image
 from scipy.stats import binomtest
 from sklearn.metrics import f1_score
@@ -179,7 +179,7 @@ def test_runs_of_the_same_rows_are_ranked_and_paired_whatever_the_order_of_their
         ({"fingerprint": "g"}, "other photos (photos, fingerprint g; photos, f)"),
         ({"rows": [f"r{number + 10}" for number in range(30)]}, "other rows of the same photos: 30 and 30, 20 of"),
         ({"truth": [1, 1, *GOOD[2:]]}, "the same rows with other labels (1 of 30)"),
-        ({"label": Value("int64")}, "its predictions.parquet has no single label a row"),
+        ({"label": Value("int64")}, "its predictions.parquet has neither a single label a row nor attributes"),
         ({"rows": ["r0"] * 30}, "several rows have one name"),
     ],
 )
@@ -228,6 +228,90 @@ def test_another_metric_ranks_and_says_that_it_is_not_tested(tmp_path, capsys):
     out = compare(capsys, one, two, "--metric", "map")
     assert out.index("\ntwo") < out.index("\none") and "0.500 to 0.700" in out
     assert "No verdicts: pairs are tested by accuracy, and not by map." in out and "McNemar" not in out
+
+
+TAGS = ["color: red", "color: blue", "soft"]
+
+
+def tagged(folder, scores, truth, names=TAGS, **changes):
+    """A run of attributes that gave these scores; the order of its labels is that of `names`."""
+    order = [TAGS.index(name) for name in names]
+    rows = [f"r{number}" for number in range(len(truth))] if "rows" not in changes else changes.pop("rows")
+    value = metrics.attributes(scores, truth, scores > 0.5, TAGS, {}, n_resamples=0)["map"]
+    table = {
+        "split": ["test"] * len(truth), "source_row": rows, "predictions": [[0]] * len(truth),
+        "references": truth[:, order].tolist(), "scores": scores[:, order].tolist(),
+    }  # fmt: skip
+    numbers = List(Value("float32"))
+    kinds = {"split": Value("string"), "source_row": Value("string"), "predictions": List(ClassLabel(names=names)),
+             "references": numbers, "scores": numbers}  # fmt: skip
+    run = record.start(
+        folder, "classify", arguments={}, argv=[], seed=0, device="cpu", base_model={"name": "net", "id": None},
+        dataset={"source": "/far/away/photos", "kind": "folder", "fingerprint": "f"} | changes,
+    )  # fmt: skip
+    with run:
+        record.write(
+            run, results={"test": {"n": len(truth), "map": value}}, plots={},
+            predictions=Dataset.from_dict(table, features=Features(kinds)),
+        )  # fmt: skip
+    return str(folder)
+
+
+def tags(n=60):
+    random = np.random.default_rng(0)
+    truth = (random.random((n, 3)) < 0.4).astype(float)
+    noise = random.random((n, 3))
+    truth[:7, 2] = np.nan
+    return truth, np.nan_to_num(truth) * 0.5 + noise * 0.5, noise  # known apart, and by chance alone
+
+
+def test_runs_of_attributes_are_paired_photo_by_photo_by_their_mean_average_precision(tmp_path, capsys):
+    truth, good, bad = tags()
+    first = tagged(tmp_path / "first", good, truth)
+    # The same run with its labels and its rows in another order.
+    turned = [f"r{number}" for number in range(59, -1, -1)]
+    copy = tagged(tmp_path / "copy", good[::-1], truth[::-1], TAGS[::-1], rows=turned)
+    worse = tagged(tmp_path / "worse", bad, truth)
+    out = compare(capsys, first, copy, worse, "--metric", "map", "--to", str(tmp_path / "plot.png")).splitlines()
+    assert out[5] == "All: 3 runs, measured on the same 60 rows of photos."
+    assert out[6].startswith("a tie: first and copy, 0.0 points apart, paired bootstrap p = 1.000 (Holm), n = 60")
+    assert out[7].startswith("first is better than worse by ") and "(Holm)" in out[7]
+    assert not [line for line in out if "Not comparable" in line or "No verdicts" in line]
+    out = compare(capsys, first, copy, "--metric", "map")
+    assert "score" not in out
+
+
+def test_attributes_of_other_rows_are_not_sent_to_a_recipe_that_refuses_them(tmp_path, capsys):
+    truth, good, _ = tags()
+    first, other = tagged(tmp_path / "first", good, truth), tagged(tmp_path / "other", good, truth, fingerprint="g")
+    single = made(tmp_path / "single", GOOD, results={"n": 30, "map": 0.1})
+    out = compare(capsys, first, other, single, "--metric", "map")
+    assert "other photos (photos, fingerprint g; photos, f)" in out and "--compare" not in out
+    assert "--split_seed" in out and "(single) with rows A: one label a photo, and there attributes" in out
+    unknown = truth.copy()
+    unknown[20, 1] = np.nan
+    less = tagged(tmp_path / "less", good, unknown)
+    assert "the same rows with other labels (1 of 60)" in compare(capsys, first, less, "--metric", "map")
+
+
+def test_the_difference_of_two_maps_is_that_of_the_draws_of_both():
+    truth, good, bad = tags()
+    [[_, pair], [turned, _]] = metrics.paired_map([good, bad], truth, n_resamples=200)
+    alone = [metrics.attributes(scores, truth, scores > 0.5, TAGS, {}, n_resamples=0)["map"] for scores in (good, bad)]
+    assert (pair["map_a"], pair["map_b"]) == pytest.approx(alone)
+    assert pair["difference"] == pytest.approx(alone[0] - alone[1]) and pair["tie"] is False
+    assert 0 < pair["difference_low"] < pair["difference"] < pair["difference_high"] and pair["p"] < 0.05
+    assert turned["difference_low"] == -pair["difference_high"]
+    blurred = 0.6 * good + 0.4 * bad
+    almost = np.concatenate([bad[:2], blurred[2:]])
+    near = metrics.paired_map([blurred, almost], truth, n_resamples=200)[0][1]
+    assert near["tie"] is True and near["difference_low"] <= 0 < near["difference"] < near["difference_high"]
+    # Were other rows drawn for each, the interval would be wider than that of one figure, which is 0.17 wide.
+    assert near["difference_high"] - near["difference_low"] < 0.1
+    with pytest.raises(ValueError, match="same rows"):
+        metrics.paired_map([good, bad[:5]], truth)
+    with pytest.raises(ValueError, match="yes"):
+        metrics.paired_map([good, bad], truth * 0)
 
 
 def test_nothing_to_compare_is_one_message(tmp_path):

@@ -6,8 +6,15 @@ import pytest
 import torch
 from datasets import DatasetDict
 from test_training import arguments
-from tiny import KINDS, photos, tiny
-from transformers import AutoModelForImageClassification, set_seed
+from tiny import KINDS as TINY
+from tiny import photos, save, tiny
+from transformers import (
+    AutoModelForImageClassification,
+    SiglipConfig,
+    SiglipForImageClassification,
+    SiglipImageProcessor,
+    set_seed,
+)
 
 from hf_fashion import backbones, training
 from hf_fashion.backbones.freezing import head_layers
@@ -16,9 +23,11 @@ from hf_fashion.tasks import classify
 
 pytest.importorskip("peft")
 LABELS = ["circle", "square", "stripes"]
+KINDS = (*TINY, "siglip")
 # Layers of the tiny nets that get small matrices: attention layers times projections, or what else there is.
 COUNTS = {"vit": 3 * 4, "deit": 3 * 4, "beit": 3 * 4, "dinov2": 3 * 4, "swin": 4 * 4, "swinv2": 4 * 4,
-          "convnext": 3 * 2 + 2, "resnet": 3 * 3 + 2, "timm": 4 * 3, "timm_vit": 3 * 2}  # fmt: skip
+          "convnext": 3 * 2 + 2, "resnet": 3 * 3 + 2, "timm": 4 * 3, "timm_vit": 3 * 2,
+          "siglip": 3 * 4}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +37,15 @@ def data() -> DatasetDict:
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory):
-    return {kind: tiny(kind, tmp_path_factory.mktemp("nets") / kind) for kind in KINDS}
+    made = {kind: tiny(kind, tmp_path_factory.mktemp("nets") / kind) for kind in TINY}
+    return made | {"siglip": siglip(tmp_path_factory.mktemp("nets"))}
+
+
+def siglip(folder):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 32}
+    vision = sizes | {"image_size": 32, "patch_size": 8, "vision_use_head": False}
+    config = SiglipConfig(vision_config=vision, text_config=sizes | {"vocab_size": 50}, num_labels=3)
+    return save(SiglipForImageClassification(config), SiglipImageProcessor(size={"height": 32, "width": 32}), folder)
 
 
 def make(checkpoint, folder, data, *, dropout=0.0, metric=None, **changes):

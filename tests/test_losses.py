@@ -190,7 +190,7 @@ def test_the_trainers_own_label_smoother_is_passed_over(checkpoints, tmp_path, d
 
 
 @pytest.mark.parametrize("freeze", ("none", "stages:1"))
-@pytest.mark.parametrize("kind", ("vit", "swin", "timm_vit"))
+@pytest.mark.parametrize("kind", ("vit", "swin", "timm", "timm_vit"))
 def test_activation_checkpointing_and_accumulation_give_the_same_gradients(kind, freeze, checkpoints, tmp_path, data):
     states = []
     for checkpointing in (False, True):
@@ -208,6 +208,35 @@ def test_activation_checkpointing_and_accumulation_give_the_same_gradients(kind,
                for module in trainer.model.modules())  # fmt: skip
     for name, tensor in states[0].items():
         assert torch.allclose(tensor, states[1][name], atol=1e-5), name
+
+
+def test_batch_norms_that_were_held_for_one_pass_learn_in_the_next(checkpoints, tmp_path, data):
+    trainer = make(checkpoints["timm"], tmp_path, data, loss=training.classification_loss(),
+                   activation_checkpointing=True, eval_strategy="no", num_train_epochs=1)  # fmt: skip
+    norms = [module for module in trainer.model.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    rows = torch.utils.data.default_collate([trainer.train_dataset[row] for row in range(4)])
+    trainer.model.train()
+    for steps in (1, 2, 3):
+        trainer.compute_loss(trainer.model, {name: rows[name] for name in ("pixel_values", "labels")})
+        assert {int(norm.num_batches_tracked) for norm in norms} == {steps}
+    trainer.train()
+    assert norms and {norm.momentum for norm in norms} == {0.1}
+    assert {int(norm.num_batches_tracked) for norm in norms} == {3 + trainer.state.max_steps}
+
+
+@pytest.mark.parametrize("kind", ("convnext", "resnet", "vit"))
+def test_a_net_without_activation_checkpointing_is_refused_and_nobody_is_sent_to_it(kind, checkpoints, tmp_path, data):
+    trainer = make(checkpoints[kind], tmp_path, data, per_device_train_batch_size=1)
+    with pytest.raises(InputError) as full:
+        trainer._take_smaller_batches(torch.OutOfMemoryError("full"))
+    assert ("--activation_checkpointing" in str(full.value)) == (kind == "vit")
+    training.refuse_recomputing(trainer.args, trainer.model)  # not asked for
+    trainer.args.activation_checkpointing = True
+    if kind == "vit":
+        training.refuse_recomputing(trainer.args, trainer.model)
+        return
+    with pytest.raises(InputError, match=f"(?s)activation_checkpointing True.*found: +{kind}"):
+        training.refuse_recomputing(trainer.args, trainer.model)
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(checkpoints, tmp_path, data):

@@ -71,6 +71,18 @@ def test_lora_moves_the_projections_and_the_head_only(place):
     assert not any("embeddings" in key or "norm" in key or "fc1" in key for key in moved)
 
 
+def test_a_net_that_cannot_recompute_is_told_before_the_photos_are_looked_at(place, tmp_path):
+    net, photo = tiny("convnext", tmp_path / "net"), next((place / "photos" / "train" / "circle").iterdir())
+    argv = [*run_of(place, "x", "--activation_checkpointing", "True"), "--model", str(net)]
+    before, folder = photo.read_bytes(), tmp_path / "run"
+    photo.write_bytes(b"not a picture")  # which a run without it ends with
+    try:
+        with pytest.raises(InputError, match="(?s)activation_checkpointing True.*convnext"):
+            recipe.main([*argv, "--output_dir", str(folder)])
+    finally:
+        photo.write_bytes(before)
+
+
 def test_early_stopping_stops(place):
     recipe.main(
         run_of(place, "stopped", "--early_stopping_patience", "1", "--num_train_epochs", "30", "--learning_rate", "0")

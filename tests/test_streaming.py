@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
 from datasets import Image as ImageFeature
 from tiny import SHAPES, numbered, parquet, photos, streamable, tiny
 from torch.utils.data import DataLoader
@@ -277,6 +277,46 @@ def test_rows_without_a_label_are_told_before_the_first_step(tmp_path):
     folder = parquet(tmp_path, DatasetDict(train=rows, validation=numbered(6), test=numbered(6)), files=2)
     with pytest.raises(InputError, match="train-00001-of-00002.parquet row 1"):
         streaming.load(folder)[1].raise_on_errors()
+
+
+UNKNOWN = {
+    "class number -1": (ClassLabel(names=["a", "b"]), [0, 1, -1]),
+    "a class that is called None": (ClassLabel(names=["None", "b"]), [0, 1, -1]),
+    "not a number": (Value("float32"), [0.0, 1.0, float("nan")]),
+    "blank": (Value("string"), ["x", "y", " "]),
+    "empty list, no list": (List(Value("string")), [["x", "y"], [], None]),
+    "null in a list": (List(Value("string")), [["x"], ["y", None], None]),
+    "blank in a list": (List(Value("string")), [["x"], ["y", ""], None]),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_what_is_not_known_of_an_attribute_is_what_it_is_without_streaming(tmp_path, name):
+    kind, values = UNKNOWN[name]
+    features = Features({"image": ImageFeature(), "color": kind})
+    splits = {
+        split: numbered(6, features, green=green, color=values * 2)
+        for split, green in (("train", 7), ("validation", 8), ("test", 9))
+    }
+    folder = parquet(tmp_path / "data", DatasetDict(splits), files=1)
+    whole, told = data.load(folder, classify.COLUMNS, label_columns=["color"])
+    dataset, report = streaming.load(folder, label_columns=["color"])
+    stream = dataset["train"]
+    rows = list(stream.rows(stream.pieces(np.arange(stream.groups), 0, len(stream))))
+    assert stream.names["color"] == data.labels(whole, "color")
+    assert [stream.label("color", row["values"]["color"]) for row in rows] == whole["train"]["color"][:]
+    faults = [{finding.where for finding in found.of("error") if "train" in finding.where} for found in (told, report)]
+    assert bool(faults[0]) == bool(faults[1]) == ("in a list" in name)
+    assert all(where.endswith("row 1") for where in faults[1])
+
+
+def test_a_missing_number_among_the_labels_is_told_with_its_row(tmp_path):
+    features = Features({"image": ImageFeature(), "label": Value("float32")})
+    splits = {"train": numbered(6, features, label=[0.0, 1.0, float("nan")] * 2)}
+    splits |= {split: numbered(2, features, green=8, label=[0.0, 1.0]) for split in ("validation", "test")}
+    _, report = streaming.load(parquet(tmp_path / "data", DatasetDict(splits), files=1))
+    [found] = report.of("error")
+    assert found.where.endswith("row 2") and found.found == "nan, 2 time(s) from there on"
 
 
 def test_a_class_that_train_lacks_is_told_before_the_first_step(tmp_path):

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
-from tiny import photos, tiny
+from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import plots, record, sweeps
 from hf_fashion.errors import InputError, script
@@ -19,6 +19,8 @@ from hf_fashion.recipes import sweep as sweeper
 from hf_fashion.sweeps import study
 from hf_fashion.tasks import classify
 
+# The sweep of the fixture draws its figure; the others draw none.
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = [
     "--num_train_epochs",
     "1",
@@ -244,6 +246,27 @@ def test_less_is_better_where_the_loss_is_compared(place, tmp_path, monkeypatch)
     assert means == sorted(means) and means[0] < means[-1] and told(sweep.folder)["direction"] == "minimize"
 
 
+def test_names_with_dashes_are_those_with_underscores(place, tmp_path, monkeypatch):
+    main, calls = fake()
+    monkeypatch.setattr(recipe, "main", main)
+    asked = ["--try", "learning-rate", "1e-2", "1e-1", "--search", "lora-alpha", "8", "16", "--trials", "1"]
+    sweep = sweeper.main([*tokens(place, *asked), "--split-seed", "3", "--output-dir", str(tmp_path / "x")])
+    assert sweep.folder == tmp_path / "x" and len(calls) == 1
+    assert set(told(sweep.folder)["trials"][0]["settings"]) == {"learning_rate", "lora_alpha"}
+    assert [calls[0][at + 1] for at, token in enumerate(calls[0]) if token == "--split_seed"] == ["3", "3"]
+    argv = [*tokens(place), "--try", "flip", "True", "False", "--output-dir", str(tmp_path / "y")]
+    for owned in (["--seed", "1"], ["--seed=1"], ["--resume-from-checkpoint", "last"]):
+        with pytest.raises(InputError, match="in a sweep"):
+            sweeper.main([*argv, *owned])
+
+
+def test_weights_and_focus_may_be_tried_where_the_plain_loss_of_validation_is_compared(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(recipe, "main", fake()[0])
+    tried = ["--try", "class_weights", "none", "sqrt", "--try", "focal_gamma", "0", "2", "--try", "mixup", "0", "0.4"]
+    argv = [*tokens(place, *tried), "--metric_for_best_model", "loss", "--output_dir", str(tmp_path / "sweep")]
+    assert len(sweeper.main(argv).ranked) == 8
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -265,7 +288,10 @@ def test_less_is_better_where_the_loss_is_compared(place, tmp_path, monkeypatch)
         (["--try", "flip", "True", "False", "--trials", "3"], "every point is run"),
         (["--try", "test_share", "0.1", "0.2"], "measured on the same photos"),
         (["--try", "metric_for_best_model", "accuracy", "f1_macro"], "by the same figure"),
-        (["--try", "class_weights", "none", "sqrt", "--metric_for_best_model", "loss"], "by the same figure"),
+        (["--try", "test-share", "0.1", "0.2"], "measured on the same photos"),
+        (["--try", "num-train-epochs", "1", "2"], "each setting once"),
+        (["--try", "flip", "True", "False", "--flip-", "True"], "--flip_"),
+        (["--try", "flip", "True", "False", "--output-dir=x", "--resume-from-checkpoint", "last"], "--resume"),
         (["--search", "learning_rate", "1e-2", "1e-3"], "the lower one first"),
         (["--search", "learning_rate", "0", "1e-3", "log"], "above 0 on a log scale"),
         (["--search", "learning_rate", "1e-3"], "two numbers"),

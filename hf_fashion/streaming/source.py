@@ -103,19 +103,22 @@ class Stream:
         """
         for column, name in self.told.items():
             feature, counted = self._source[name], Counter[str]()
-            inner = feature.feature if is_list(feature) else feature
+            many = is_list(feature)
+            inner = feature.feature if many else feature
             for number in range(len(self.files)):
                 start = 0
                 for values in self._column(number, name):
-                    for pair in pc.value_counts(values.flatten() if is_list(feature) else values).to_pylist():
+                    for pair in pc.value_counts(values.flatten() if many else values).to_pylist():
                         text = _text(name, inner, pair["values"])
                         if text is not None:
                             counted[text] += pair["counts"]
-                        elif self.strict:
-                            row = start + values.to_pylist().index(pair["values"])
+                        elif self.strict or many:  # nothing at all is not known; nothing in a list is a fault
+                            rows = (value if many else [value] for value in values.to_pylist())
+                            told = (any(_same(part, pair["values"]) for part in row or ()) for row in rows)
+                            row = start + list(told).index(True)
                             report.add(
                                 "error", self.place(number, row), name, expected="a label",
-                                found=f"{pair['values']!r}, in {pair['counts']} row(s) from there on",
+                                found=f"{pair['values']!r}, {pair['counts']} time(s) from there on",
                                 fix="fill in the labels, or remove the rows",
                             )  # fmt: skip
                     start += len(values)
@@ -136,10 +139,12 @@ class Stream:
         if is_list(feature):
             if value is None:
                 return None
-            return list(dict.fromkeys(self._number(column, feature.feature, part) for part in value))
-        if not self.strict and (value is None or isinstance(value, str) and not value.strip()):
-            return None
-        return self._number(column, feature, value)
+            numbers = (self._number(column, feature.feature, part) for part in value)
+            return list(dict.fromkeys(number for number in numbers if number is not None))
+        number = self._number(column, feature, value)
+        if number is None and self.strict:
+            raise KeyError(value)
+        return number
 
     def rows(self, pieces: Iterable[tuple[_Group, int, int]]) -> Iterator[dict[str, Any]]:
         """Encoded rows of parts (row group, from, to) of row groups: `row` is the number in the split."""
@@ -189,10 +194,11 @@ class Stream:
         sizes = {**report.sizes, "train": len(self) - len(rows)}
         report.sizes = {split: sizes[split] for split in ORDER if split in sizes}
 
-    def _number(self, column: str, feature: Any, value: Any) -> int:
+    def _number(self, column: str, feature: Any, value: Any) -> int | None:
         if column not in self._numbers:
             self._numbers[column] = {name: number for number, name in enumerate(self.names[column])}
-        return self._numbers[column][str(_text(self.told[column], feature, value))]
+        text = _text(self.told[column], feature, value)
+        return None if text is None else self._numbers[column][text]
 
     @contextlib.contextmanager
     def _open(self, number: int) -> Iterator[pq.ParquetFile]:
@@ -245,6 +251,10 @@ def _opened(file: str) -> Any:
 
 def _text(name: str, feature: Any, value: Any) -> str | None:
     return label_texts(name, feature, [value], [""], Report({}))[0]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return bool(one == other or (one != one and other != other))  # NaN is NaN, too
 
 
 def _short(file: str, root: str) -> str:

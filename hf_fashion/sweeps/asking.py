@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from hf_fashion import record
 from hf_fashion.errors import InputError, command, extra
+from hf_fashion.settings import underscored
 
 TRIALS = 20
 # Set by the sweep itself, run by run.
@@ -106,8 +107,8 @@ def parse_args(argv: Sequence[str]) -> Asked:
     Raises:
         InputError: Nothing to try, a setting twice, a range that is none, a folder that is in use or has no sweep.
     """
-    parser = _parser()
-    typed, rest = parser.parse_known_args(list(argv))
+    argv = [underscored(token) for token in argv]
+    typed, rest = _parser().parse_known_args(argv)
     if typed.resume:
         return _resumed(typed, rest)
     swept = [_values(words) for words in typed.values] + [_range(words) for words in typed.ranges]
@@ -127,7 +128,7 @@ def parse_args(argv: Sequence[str]) -> Asked:
             f"--{twice[0]}", expected="each setting once", found="it is given several times",
             fix=f"name {twice[0]} once, in --try or in --search",
         )  # fmt: skip
-    asked = Asked(swept, typed.seeds or [], typed.trials or TRIALS, typed.output_dir, rest, list(argv))
+    asked = Asked(swept, typed.seeds or [], typed.trials or TRIALS, typed.output_dir, rest, argv)
     if typed.trials is not None and (typed.trials < 1 or not asked.searches):
         raise InputError(
             f"--trials {typed.trials}", expected="1 or more, with --search",
@@ -209,7 +210,7 @@ def _values(words: Sequence[str]) -> Swept:
             f"--try {' '.join(words)}", expected="the name of a setting and its values, each once",
             found="no value" if not values else "a value twice", fix="--try learning_rate 1e-3 3e-3 1e-2",
         )  # fmt: skip
-    return Swept(name.removeprefix("--"), tuple(values))
+    return Swept(_setting(name), tuple(values))
 
 
 def _range(words: Sequence[str]) -> Swept:
@@ -227,7 +228,11 @@ def _range(words: Sequence[str]) -> Swept:
             + (", both above 0 on a log scale" if log else ""),
             found=" ".join(ends) or "none", fix="--search learning_rate 1e-4 1e-2 log; or --try NAME VALUE VALUE",
         )  # fmt: skip
-    return Swept(name.removeprefix("--"), low=low, high=high, log=log)
+    return Swept(_setting(name), low=low, high=high, log=log)
+
+
+def _setting(typed: str) -> str:
+    return underscored("--" + typed.removeprefix("--"))[2:]
 
 
 def refuse_missing() -> None:

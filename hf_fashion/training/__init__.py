@@ -9,6 +9,7 @@ from hf_fashion.training.mixing import MixCollator
 from hf_fashion.training.optimizers import optimizer, parameter_groups
 from hf_fashion.training.parts import callbacks, collator, rates
 from hf_fashion.training.precision import supports_bf16, with_precision
+from hf_fashion.training.recomputing import refuse_recomputing
 from hf_fashion.training.sampling import Balanced
 from hf_fashion.training.trainer import FashionTrainer, StopOnNonFiniteLoss, device_name, restore
 
@@ -31,6 +32,7 @@ __all__ = [
     "optimizer",
     "parameter_groups",
     "rates",
+    "refuse_recomputing",
     "restore",
     "supports_bf16",
     "with_precision",

@@ -16,6 +16,7 @@ from hf_fashion.errors import InputError, Interrupted, writing
 from hf_fashion.streaming import StreamedExamples
 from hf_fashion.training import checkpoints, faults
 from hf_fashion.training.averaging import MovingAverage
+from hf_fashion.training.recomputing import can_recompute
 
 
 class GuardedTrainer(Trainer):
@@ -183,11 +184,13 @@ class GuardedTrainer(Trainer):
         dealt = isinstance(self.train_dataset, StreamedExamples) and args.dataloader_num_workers > 1
         if not size or args.world_size > 1 or (dealt and self._kept is not None):
             accumulate = args.gradient_accumulation_steps * batch // max(size, 1)
+            recompute = not args.activation_checkpointing and can_recompute(cast(torch.nn.Module, self.model))
             raise InputError(
                 f"out of memory with {batch} photo{'s' * (batch > 1)} a step and device", found=reason,
                 expected="a step that fits into memory",
                 fix=f"--per_device_train_batch_size {size} --gradient_accumulation_steps {accumulate}" if size
-                else "a smaller --image_size or --model; --freeze backbone; --activation_checkpointing True",
+                else "a smaller --image_size or --model; --freeze backbone"
+                + "; --activation_checkpointing True" * recompute,
             ) from error  # fmt: skip
         args.per_device_train_batch_size = size
         args.gradient_accumulation_steps *= batch // size

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from peft import PeftModel
 
 # The projections of an attention layer, by the names that transformers' and timm's nets give them.
-_ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj", "query", "key", "value", "output.dense", "qkv", "proj")
+_ATTENTION = (
+    "q_proj", "k_proj", "v_proj", "o_proj", "out_proj", "query", "key", "value", "output.dense", "qkv", "proj",
+)  # fmt: skip
 
 
 def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0.0) -> "PeftModel":
@@ -75,8 +77,10 @@ def _targets(model: PreTrainedModel) -> list[str]:
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
+        # torch's own attention reads the weight of its last layer itself, beside which nothing can stand.
+        and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
         and name.endswith(tuple(f".{end}" for end in _ATTENTION))
-        and any(part.startswith("att") for part in name.split("."))
+        and any(part.startswith("att") or part.endswith("_attn") for part in name.split("."))
     ]
     if attention:
         return attention

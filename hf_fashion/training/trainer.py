@@ -16,6 +16,7 @@ from hf_fashion.streaming import StreamedExamples
 from hf_fashion.training import faults
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.guarded import GuardedTrainer
+from hf_fashion.training.recomputing import HeldNorms
 
 
 class StopOnNonFiniteLoss(TrainerCallback):
@@ -71,11 +72,14 @@ class FashionTrainer(GuardedTrainer):
     evaluation. Here they do not, so that n processes with batches of b rows learn what one with n * b does (without
     dropout, whose draws differ, and batch norm, whose statistics are those of a process's own rows; in training, for
     losses that are divided by the rows of the whole step, as those of the tasks are).
+
+    With activation checkpointing batch norms count each batch once, as without it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         with library_errors("the settings of the training"):
             super().__init__(*args, **kwargs)
+        self._held: HeldNorms | None = None
         # Same numbers, and a convolution net takes half the time on a CPU, less on a GPU too.
         torch.nn.Module.to(cast(torch.nn.Module, self.model), memory_format=torch.channels_last)
         self.add_callback(StopOnNonFiniteLoss())
@@ -120,11 +124,25 @@ class FashionTrainer(GuardedTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
+        self._release()
         idle = inputs.pop(_IDLE, False)
         if not torch.is_grad_enabled():
             num_items_in_batch = None  # the mean over the rows given: the loop of the evaluation weighs it by them
         loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.args.activation_checkpointing and torch.is_grad_enabled():
+            self._held = HeldNorms(model)  # what follows is the backward pass
         return loss * 0.0 if idle else loss
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        try:
+            return super().training_step(*args, **kwargs)
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._held is not None:
+            self._held.release()
+        self._held = None
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """`Trainer.prediction_step` on the rows that are no filling; predictions are filled up again afterwards."""
