@@ -14,7 +14,7 @@ from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
 
-from hf_fashion import record
+from hf_fashion import load_classifier, metrics, record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
@@ -68,6 +68,18 @@ def test_the_folder_holds_all_that_the_design_names(place, kind):
     assert results["accuracy_low"] <= results["accuracy"] <= results["accuracy_high"]
     loose = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert loose == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_config_says_below_which_score_the_model_is_unsure(place, kind):
+    folder = place / f"run-{kind}"
+    told = json.loads((folder / "config.json").read_text())["unsure_below"]
+    rows = [row for row in Dataset.from_parquet(str(folder / "predictions.parquet")) if row["split"] == "validation"]
+    scores = np.array([row["score"] for row in rows])
+    chosen = metrics.unsure_below(scores, np.array([row["prediction"] == row["label"] for row in rows]))
+    assert told == pytest.approx(min(chosen, 1.0), abs=1e-6)  # the file has 32 bits
+    fresh, _ = load_classifier(folder, ["a", "b"])
+    assert not hasattr(fresh.config, "unsure_below")  # another head, of which nobody knows
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -36,6 +36,8 @@ def test_all_that_ships_is_there(site):
         "samples/checkpoint/model.safetensors",
         "templates/classify.md",
         "recipes/classify.py",
+        "spaces/classify/app.py",
+        "spaces/classify/examples/hat.jpg",
         "recipes/score.py",
         "recipes/sweep.py",
         "recipes/accelerate/gpu-n.yaml",

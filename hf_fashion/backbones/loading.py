@@ -132,7 +132,7 @@ def _load(
     config.id2label, config.label2id = dict(enumerate(labels)), {label: index for index, label in enumerate(labels)}
     if head != "needed":  # a checkpoint may bring another kind of labels, and with it another loss
         config.problem_type = "single_label_classification"
-        for told in ("attribute_groups", "thresholds"):
+        for told in ("attribute_groups", "thresholds", "unsure_below"):
             vars(config).pop(told, None)
     config.architectures = []  # the mapping's first class: DeiT's other one (with a teacher) has no loss
     # What no classifier calls would be saved for nothing, and its missing gradient stops a run on several GPUs.

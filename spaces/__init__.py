@@ -1,0 +1,1 @@
+"""Gradio Spaces, each a folder as it is uploaded."""

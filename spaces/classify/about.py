@@ -1,0 +1,65 @@
+"""What the page says of its model, out of the model's own card."""
+
+import re
+
+from classifier import Classifier
+from huggingface_hub import ModelCard
+
+from hf_fashion import backbones
+
+TITLE = "What is in the photo?"
+LONGEST = 3000  # characters of a card's section on the intended use
+
+
+class About:
+    """Title, heading and a text about the model.
+
+    Args:
+        name: The model as the settings name it.
+        revision: Its revision.
+        classifier: The loaded model.
+    """
+
+    def __init__(self, name: str, revision: str | None, classifier: Classifier) -> None:
+        told = backbones.describe(name, revision)
+        card = classifier.folder / "README.md"
+        text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
+        link = f"[{name}](https://huggingface.co/{name})" if told["kind"] == "hub" else f"**{told['name']}**"
+        self.title = TITLE
+        self.heading = (
+            f"# {TITLE}\nDrop a photo: the model {link} (licence: {told['license']}) says {_what(classifier)}."
+        )
+        self.text = f"{_how_sure(classifier)}\n\n{intended_use(text)}"
+
+
+def _what(classifier: Classifier) -> str:
+    """What the model tells of a photo."""
+    names = classifier.labels
+    if classifier.attributes is not None and len(classifier.attributes.groups) > 1:
+        names = [group.name for group in classifier.attributes.groups]
+    some = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    return f"which of its {len(names)} labels fits: {some}" if names is classifier.labels else f"its {some}"
+
+
+def _how_sure(classifier: Classifier) -> str:
+    if classifier.attributes is not None:
+        return "Where several labels may be right, those are named whose scores reach thresholds chosen on validation."
+    if classifier.unsure_below is None:
+        return "Nobody has measured below which score this model is unsure."
+    if classifier.unsure_below >= 1:
+        return "**Unsure** is said of every answer: at no score were 95 in 100 of the validation photos right."
+    return (
+        f"**Unsure** is said below {100 * classifier.unsure_below:.0f} %: of the validation photos with that score "
+        "or more, 95 in 100 were right."
+    )
+
+
+def intended_use(card: str) -> str:
+    """The section of a card that says what the model is for; a sentence where it has none."""
+    for name in ("intended use", "direct use", "uses"):  # not "Use" or "Usage", which is code
+        found = re.search(rf"^(#+)\s*{name}.*$", card, re.IGNORECASE | re.MULTILINE)
+        if found:
+            rest = card[found.end() :]
+            end = re.search(rf"^#{{1,{len(found[1])}}}\s", rest, re.MULTILINE)
+            return rest[: end.start() if end else None].strip()[:LONGEST]
+    return "Its card does not say what it is meant for: measure it on your own photos before you rely on it."

@@ -1,0 +1,71 @@
+"""What the model says, for people (HTML) and for programs."""
+
+import base64
+from collections.abc import Iterable, Sequence
+from html import escape
+from io import BytesIO
+from typing import Any
+
+from classifier import Said
+from PIL import Image
+
+SHOWN = 5  # bars of a group of labels
+WAITING = '<p class="waiting">The answer stands here as soon as there is a photo.</p>'
+
+
+def page(seen: Sequence[Any], said: Iterable[Sequence[Said]], of: int) -> str:
+    """The answers to several photos.
+
+    Args:
+        seen: Of each photo (what the net saw, a small one, its name), or (the ValueError that says why not, its name).
+        said: What the model says of those that were seen.
+        of: How many photos there were; that more were sent than seen is told.
+    """
+    every = iter(said)
+    rows = [_photo(one[1], one[2], next(every)) if len(one) == 3 else _refused(*one) for one in seen]
+    more = f"<p>The first {len(seen)} of {of} photos: the page takes no more at a time.</p>" if of > len(seen) else ""
+    return f'{more}<ul class="said">{"".join(rows)}</ul>'
+
+
+def as_dict(said: Sequence[Said]) -> dict[str, Any]:
+    """What the model says of one photo, as the API gives it."""
+    first = said[0]
+    if len(said) == 1 and not first.many:
+        [label] = first.labels
+        return {"label": label, "score": first.scores[label], "sure": first.sure, "scores": first.scores}
+    return {one.group or "labels": {"labels": [*one.labels], "scores": one.scores} for one in said}
+
+
+def percent(score: float) -> str:
+    """A score in words, which never says that a thing is certain."""
+    return "<1 %" if score < 0.005 else ">99 %" if score >= 0.995 else f"{100 * score:.0f} %"
+
+
+def _photo(small: Image.Image, name: str, said: Sequence[Said]) -> str:
+    buffer = BytesIO()
+    small.save(buffer, "JPEG", quality=85)
+    source = f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return f'<li><img src="{source}" alt="{escape(name)}"><div>{"".join(map(_group, said))}</div></li>'
+
+
+def _group(said: Said) -> str:
+    word, verdict = ", ".join(said.labels) or "none of these", ""
+    if said.sure is False:
+        word, verdict = f"{word}?", '<p class="unsure"><strong>Unsure</strong> Take it as a guess.</p>'
+    heading = f"<h2>{escape(word)}</h2>"
+    if said.group:
+        heading = f"<h2><small>{escape(said.group)}</small> {escape(word)}</h2>"
+    bars = "".join(_bar(label, score, label in said.labels) for label, score in [*said.scores.items()][:SHOWN])
+    return f'{heading}{verdict}<ul class="bars">{bars}</ul>'
+
+
+def _bar(label: str, score: float, chosen: bool) -> str:
+    return (
+        f"<li{' class=chosen' if chosen else ''}><span>{escape(label)}</span> <span>{escape(percent(score))}</span>"
+        f'<div aria-hidden="true"><div style="width: {score:.1%}"></div></div></li>'
+    )
+
+
+def _refused(reason: ValueError, name: str) -> str:
+    why = escape(str(reason).rstrip("."))
+    return f'<li class="refused"><div><h2>{escape(name)}</h2><p>This photo cannot be used: {why}.</p></div></li>'

@@ -1,0 +1,163 @@
+"""The model behind the page: photos in, what it says of them out, those of several visitors in one pass."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hf_fashion.backbones import load_classifier
+from hf_fashion.backbones.sources import find
+from hf_fashion.images import Limits, decode, probe
+
+MAX_BYTES = 20 * 2**20  # of a file; phones make a quarter of that
+LIMITS = Limits(max_bytes=MAX_BYTES)  # 25 megapixels: what phones take, in at most some 300 MB while it is decoded
+LARGE = 16_000_000  # pixels; phones make 12 million, most of them
+MANY = "multi_label_classification"
+PASS = 32  # photos in one pass of the net
+THUMBNAIL = 320  # pixels, the longer side
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the model says of one photo: all of it, or one attribute where it has several.
+
+    Args:
+        group: The attribute's name, "" where there is none.
+        labels: What it says: one label; of tags all that reach their thresholds, which may be none.
+        scores: Label -> score from 0 to 1, the highest first.
+        sure: Whether the score reaches that of 95 % precision on the validation photos; None where nobody measured it.
+        many: Whether several labels, or none, may be right.
+    """
+
+    group: str
+    labels: tuple[str, ...]
+    scores: dict[str, float]
+    sure: bool | None = None
+    many: bool = False
+
+
+class Classifier:
+    """An image classifier of the Hub, of a folder or of hf_fashion itself, for many threads at once.
+
+    Args:
+        model: As `load_classifier` takes it: a Hub id, `timm/<name>`, a folder, `efficientnet-lite0`.
+        revision: Branch, tag or commit of a Hub id.
+
+    Attributes:
+        folder: Where its files lie: the card is README.md.
+        net: The bare transformers model, on the GPU if there is one.
+        processor: Its image processor.
+        labels: Of all logits, in their order.
+        attributes: What the config says of several attributes; None for a model of one label a photo.
+        unsure_below: The score of 95 % precision on validation, None where config.json does not tell it.
+
+    Raises:
+        InputError: There is no such model, or it is no classifier, with what to do.
+    """
+
+    def __init__(self, model: str, revision: str | None = None) -> None:
+        cores = int(os.environ.get("CPU_CORES") or os.cpu_count() or 1)  # a Space says the first
+        if "OMP_NUM_THREADS" not in os.environ:
+            # One core stays free for decoding and the server: threads that fight for a core wait for each other, and
+            # two on two busy cores took ten times the CPU time of one.
+            torch.set_num_threads(max(1, cores - 1))
+        self.folder = find(model, revision)
+        net: Any
+        net, self.processor = load_classifier(self.folder)
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.net = net.to(self.device)
+        self.labels = [str(name) for _, name in sorted(self.net.config.id2label.items())]
+        self.attributes = _Attributes(self.net.config) if self.net.config.problem_type == MANY else None
+        told = getattr(self.net.config, "unsure_below", None)
+        self.unsure_below = float(told) if isinstance(told, int | float) else None
+        # A decoded photo takes up to some hundred megabytes: no more of them at a time than there are cores, and of
+        # large ones one, so that a visitor with a usual photo does not wait for them.
+        self._decoding, self._large = threading.Semaphore(cores), threading.Semaphore()
+        self._waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
+        self._passing = threading.Lock()
+
+    def look(self, photo: str | Path) -> tuple[Tensor, Image.Image]:
+        """A photo as the net sees it (1, 3, height, width), and a small one to show.
+
+        Raises:
+            ValueError: It cannot be read, or is too large; the text is the reason.
+        """
+        width, height = probe(photo)
+        with self._large if width * height > LARGE else nullcontext(), self._decoding:
+            image = decode(photo, limits=LIMITS)
+            pixels = self.processor(image, return_tensors="pt")["pixel_values"]
+            image.thumbnail((THUMBNAIL, THUMBNAIL))
+        return pixels, image
+
+    def say(self, pixels: Sequence[Tensor]) -> list[list[Said]]:
+        """What the model says of each photo that `look` has seen, a group of labels after the other."""
+        if not pixels:
+            return []
+        return [self._said(row) for row in self.logits(torch.cat([*pixels])).float()]
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """(n, 3, height, width) -> (n, K), in one pass with what other threads are waiting for."""
+        mine: Future[Tensor] = Future()
+        self._waiting.append((pixels, mine))
+        # Whoever gets the lock takes along all that came in while the last pass ran.
+        while not mine.done():
+            with self._passing:
+                if not mine.done():
+                    self._pass()
+        return mine.result()
+
+    def _pass(self) -> None:
+        jobs = [self._waiting.popleft()]
+        while self._waiting and sum(len(pixels) for pixels, _ in jobs) + len(self._waiting[0][0]) <= PASS:
+            jobs.append(self._waiting.popleft())
+        try:
+            with torch.inference_mode():
+                every = self.net(torch.cat([pixels for pixels, _ in jobs]).to(self.device)).logits.cpu()
+        except Exception as error:  # out of memory, for one: each visitor of this pass is told, the next go on
+            for _, future in jobs:
+                future.set_exception(error)
+            return
+        for (_, future), logits in zip(jobs, every.split([len(pixels) for pixels, _ in jobs]), strict=True):
+            future.set_result(logits)
+
+    def _said(self, logits: Tensor) -> list[Said]:
+        if self.attributes is not None:
+            return self.attributes.say(logits)
+        scores = _highest_first(self.labels, logits.softmax(dim=0).tolist())
+        best, score = next(iter(scores.items()))
+        return [Said("", (best,), scores, None if self.unsure_below is None else score >= self.unsure_below)]
+
+
+class _Attributes:
+    """The groups of labels of one config: see `hf_fashion.attributes`."""
+
+    def __init__(self, config: Any) -> None:
+        from hf_fashion import attributes  # takes seconds, with the Trainer, and serves no other model
+
+        self.module, self.groups = attributes, attributes.of_config(config) or []
+        self.thresholds = attributes.thresholds_of(config, self.groups)
+
+    def say(self, logits: Tensor) -> list[Said]:
+        scores = self.module.probabilities(logits[None].numpy(), self.groups)
+        chosen = self.module.decide(scores, self.groups, self.thresholds)[0]
+        every = []
+        for group in self.groups:
+            of_group = _highest_first(group.labels, scores[0, group.span].tolist())
+            said = {group.labels[number] for number in np.flatnonzero(chosen[group.span])}
+            labels = tuple(label for label in of_group if label in said)
+            every.append(Said(group.name if len(self.groups) > 1 else "", labels, of_group, many=group.many))
+        return every
+
+
+def _highest_first(labels: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
+    return dict(sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1]))

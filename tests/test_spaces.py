@@ -1,0 +1,409 @@
+"""The Spaces, started, asked by programs and looked at in a browser."""
+
+import json
+import shutil
+import sys
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import yaml
+from huggingface_hub import SpaceCard
+from PIL import Image
+from tiny import png, tiny
+from transformers import pipeline
+
+from hf_fashion import attributes, images
+
+FOLDER = Path(__file__).parents[1] / "spaces" / "classify"
+sys.path.insert(0, str(FOLDER))
+
+import answers  # noqa: E402
+import app  # noqa: E402
+import gradio  # noqa: E402
+from about import About, intended_use  # noqa: E402
+from classifier import Classifier, Said  # noqa: E402
+from gradio_client import Client, handle_file  # noqa: E402
+
+EXAMPLES = sorted((FOLDER / "examples").glob("*.jpg"))
+
+
+def model(folder, kind="resnet", labels=3, **config):
+    """A tiny checkpoint whose config says more."""
+    path = tiny(kind, folder, labels=labels) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory):
+    """Name -> a file that is no photo that the page takes."""
+    folder = tmp_path_factory.mktemp("broken")
+    (folder / "cut.jpg").write_bytes(EXAMPLES[0].read_bytes()[:900])
+    (folder / "page.jpg").write_text("<html>not found</html>")
+    Image.new("1", (13_300, 13_400)).save(folder / "bomb.png")  # 22 KB; Pillow alone would read it
+    (folder / "large.jpg").write_bytes(EXAMPLES[0].read_bytes() + bytes(21 * 2**20))
+    return {path.name: path for path in folder.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """The page of a tiny net, in this process; gives its address."""
+    folder = model(tmp_path_factory.mktemp("net"), unsure_below=0.999)
+    folder.joinpath("README.md").write_text(
+        "---\nlicense: mit\n---\n# Net\n\n## Intended use\n\nFor a **test**.\n\n## Data\n"
+    )
+    page = app.build(str(folder))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+    yield url.rstrip("/")
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def client(server):
+    return Client(server, verbose=False)
+
+
+def ask(client, path):
+    return client.predict(photo=handle_file(path), api_name="/classify")
+
+
+# What the model says
+
+
+@pytest.mark.parametrize("kind", ["vit", "timm"])
+def test_the_scores_are_those_of_the_pipeline(tmp_path, kind):
+    folder = model(tmp_path, kind)
+    classifier = Classifier(str(folder))
+    for example in EXAMPLES[:2]:
+        [[said]] = classifier.say([classifier.look(example)[0]])
+        guesses = pipeline("image-classification", model=str(folder), top_k=None)(images.decode(example))
+        assert [*said.scores] == [guess["label"] for guess in guesses]
+        np.testing.assert_allclose([*said.scores.values()], [guess["score"] for guess in guesses], atol=1e-6)
+        assert said.labels == (guesses[0]["label"],) and said.group == ""
+
+
+@pytest.mark.parametrize("told, sure", [({"unsure_below": 0.01}, True), ({"unsure_below": 1.1}, False), ({}, None),
+                                        ({"unsure_below": "high"}, None)])  # fmt: skip
+def test_it_is_unsure_below_the_score_that_the_config_holds(tmp_path, told, sure):
+    classifier = Classifier(str(model(tmp_path, **told)))
+    [[said]] = classifier.say([classifier.look(EXAMPLES[0])[0]])
+    assert said.sure is sure
+    assert ("Unsure" in answers.page([(None, Image.new("RGB", (9, 9)), "a.jpg")], [[said]], 1)) == (sure is False)
+    assert ("95 in 100" in About("x", None, classifier).text) == (sure is not None)
+
+
+def test_attributes_are_told_group_by_group(tmp_path):
+    groups = [attributes.Group("colour", ("red", "blue"), many=False), attributes.Group("tags", ("a", "b"), True, 2)]
+    names = attributes.names(groups)
+    told = attributes.describe(groups, np.array([0.5, 0.5, 0.0, 1.0]))
+    folder = model(
+        tmp_path, labels=4, problem_type="multi_label_classification", id2label=dict(enumerate(names)),
+        label2id={name: number for number, name in enumerate(names)}, **told,
+    )  # fmt: skip
+    classifier = Classifier(str(folder))
+    pixels = classifier.look(EXAMPLES[0])[0]
+    [[colour, tags]] = classifier.say([pixels])
+    scores = attributes.probabilities(classifier.logits(pixels).numpy(), groups)[0]
+    assert (colour.group, colour.many, tags.group, tags.many) == ("colour", False, "tags", True)
+    assert colour.scores == pytest.approx({"red": scores[0], "blue": scores[1]})
+    assert sum(colour.scores.values()) == pytest.approx(1) and colour.labels == (
+        max(colour.scores, key=colour.scores.get),
+    )
+    assert tags.labels == ("a",)  # at its thresholds 0 and 1
+    assert answers.as_dict([colour, tags])["tags"]["labels"] == ["a"]
+    shown = answers.page([(pixels, Image.new("RGB", (9, 9)), "a.jpg")], [[colour, tags]], 1)
+    assert "<small>colour</small>" in shown and "<small>tags</small> a" in shown
+    about = About("x", None, classifier)
+    assert "says its colour, tags." in about.heading and "thresholds" in about.text
+
+
+def test_a_model_without_a_head_is_refused():
+    with pytest.raises(ValueError, match="missing"):
+        Classifier("sample")
+
+
+def test_photos_of_many_visitors_share_a_pass(tmp_path):
+    classifier = Classifier(str(model(tmp_path)))
+    photos = [classifier.look(EXAMPLES[number % 6])[0] for number in range(20)]
+    alone = [classifier.logits(photo) for photo in photos]
+    forward, sizes = classifier.net.forward, []
+
+    def slow(pixels):
+        sizes.append(len(pixels))
+        time.sleep(0.05)
+        return forward(pixels)
+
+    classifier.net.forward = slow
+    together = [None] * len(photos)
+    threads = [
+        threading.Thread(target=lambda n=number: together.__setitem__(n, classifier.logits(photos[n])))
+        for number in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sum(sizes) == 20 and len(sizes) < 10
+    torch.testing.assert_close(torch.cat(together), torch.cat(alone))
+
+
+def test_a_pass_that_fails_is_told_and_the_next_goes_on(tmp_path):
+    classifier = Classifier(str(model(tmp_path)))
+    pixels = classifier.look(EXAMPLES[0])[0]
+    with pytest.raises(ValueError, match="channel"):
+        classifier.logits(pixels[:, :1])
+    assert classifier.logits(pixels).shape == (1, 3)
+
+
+def test_nothing_that_strangers_write_becomes_html():
+    said = Said("<b>", ("<i>",), {"<i>": 0.9, "<script>": 0.1}, sure=False)
+    shown = answers.page([(None, Image.new("RGB", (9, 9)), '"><script>'), (ValueError("<u>"), "<s>.jpg")], [[said]], 2)
+    assert not any(bad in shown for bad in ("<b>", "<i>", "<script>", "<u>", "<s>"))
+
+
+def test_a_score_never_reads_as_certain():
+    assert [answers.percent(score) for score in (0.0, 0.004, 0.5, 0.994, 1.0)] == [
+        "<1 %",
+        "<1 %",
+        "50 %",
+        "99 %",
+        ">99 %",
+    ]
+
+
+@pytest.mark.parametrize(
+    "card, told",
+    [
+        (
+            "# A\n\n## Intended use and limits\n\n**For** it.\n\n### More\n\nx\n\n## Data\n\ny",
+            "**For** it.\n\n### More\n\nx",
+        ),
+        ("## Use\n\ncode\n\n## Uses\n\n### Direct Use\n\nz\n\n### Other", "z"),
+        ("## Uses\n\nz\n", "z"),
+    ],
+)
+def test_the_intended_use_is_the_cards(card, told):
+    assert intended_use(card) == told
+    assert "does not say" in intended_use("# A card\n\nwithout it")
+
+
+# The Space itself
+
+
+def test_the_front_matter_is_complete():
+    card = SpaceCard.load(FOLDER / "README.md").data
+    assert card.sdk == "gradio" and card.sdk_version == gradio.__version__, "the newest release has the fixes"
+    assert card.app_file == "app.py" and (FOLDER / card.app_file).is_file()
+    assert (card.python_version, card.license, card.models) == ("3.12", "apache-2.0", [])
+    colours = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
+    assert {card.colorFrom, card.colorTo} <= colours and card.title and not card.emoji.isascii()
+    assert len(card.short_description) <= 60 and "hf_fashion" in card.tags
+
+
+def test_the_model_is_what_the_settings_name(monkeypatch, tmp_path):
+    assert app.model() == ("efficientnet-lite0", None)
+    front = yaml.safe_dump({"models": ["me/dresses"]})
+    (tmp_path / "README.md").write_text(f"---\n{front}---\n")
+    monkeypatch.setattr(app, "HERE", tmp_path)
+    assert app.model() == ("me/dresses", None)
+    monkeypatch.setenv("MODEL", "runs/mine")
+    monkeypatch.setenv("MODEL_REVISION", "v1")
+    assert app.model() == ("runs/mine", "v1")
+
+
+def test_programs_get_an_answer_and_reasons(client, broken):
+    answer = ask(client, EXAMPLES[0])
+    assert answer["label"] == max(answer["scores"], key=answer["scores"].get) and answer["sure"] is False
+    assert answer["score"] == answer["scores"][answer["label"]] and len(answer["scores"]) == 3
+    for name, reason in (("cut.jpg", "cut short"), ("page.jpg", "an HTML page"), ("bomb.png", "too many pixels")):
+        with pytest.raises(Exception, match=f"This photo cannot be used: .*{reason}"):
+            ask(client, broken[name])
+
+
+def call(server, path):
+    """What the page answers to a program that names a path, or an address, without uploading."""
+    body = {"data": [{"path": path, "meta": {"_type": "gradio.FileData"}}]}
+    event = httpx.post(f"{server}/gradio_api/call/classify", json=body).json()["event_id"]
+    return httpx.get(f"{server}/gradio_api/call/classify/{event}").text
+
+
+def test_what_was_not_uploaded_is_not_read(server):
+    here = f"{server}/gradio_api/file="
+    for path in ("http://127.0.0.1:9/a.jpg", f"{here}{EXAMPLES[0]}", f"{here}../..{EXAMPLES[0]}", here):
+        assert "Addresses are not fetched" in call(server, path)
+    told = call(server, str(EXAMPLES[0]))
+    assert "event: error" in told and "scores" not in told
+
+
+def test_an_upload_may_be_named_by_its_address(server):
+    [path] = httpx.post(f"{server}/gradio_api/upload", files={"files": ("a b.png", png(2))}).json()
+    assert "scores" in call(server, f"{server}/gradio_api/file={quote(path)}")
+
+
+def test_large_uploads_and_the_watching_of_visitors_are_refused(server, broken):
+    with broken["large.jpg"].open("rb") as file:
+        assert httpx.post(f"{server}/gradio_api/upload", files={"files": file}).status_code == 413
+    assert httpx.get(f"{server}/monitoring").status_code == 403
+    config = httpx.get(f"{server}/config").json()
+    assert config["analytics_enabled"] is False
+
+
+def test_the_tool_for_mcp_clients_says_what_it_does(server):
+    [tool] = httpx.get(f"{server}/gradio_api/mcp/schema").json()
+    assert tool["name"] == "classify" and "how sure" in tool["description"]
+    assert [*tool["inputSchema"]["properties"]] == ["photo"]
+
+
+@pytest.mark.slow
+def test_uploads_are_deleted(tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "KEPT", 1 / 60)
+    monkeypatch.setattr(app, "CLEANED", 1 / 60)
+    page = app.build(str(model(tmp_path)))
+    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+    try:
+        [path] = httpx.post(f"{url}gradio_api/upload", files={"files": ("a.png", png(1))}).json()
+        assert Path(path).is_file()
+        deadline = time.monotonic() + 20
+        while Path(path).exists() and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert not Path(path).exists()
+    finally:
+        page.close()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs Chromium, as of `apt-get install chromium`")
+    quiet = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+             "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # fmt: skip
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=quiet)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(browser, server):
+    """A function that opens the page; whatever it asks of others, or says is wrong, fails the test."""
+    contexts, faults = [], []
+
+    def open_page(**options):
+        contexts.append(browser.new_context(**({"viewport": {"width": 1280, "height": 800}} | options)))
+        page = contexts[-1].new_page()
+        page.on("request", lambda r: None if r.url.startswith((server, "data:", "blob:")) else faults.append(r.url))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(server)
+        page.wait_for_selector("#answers .waiting")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not faults
+
+
+def upload(page, *paths):
+    page.locator("input[type=file]").first.set_input_files([str(path) for path in paths])
+    page.wait_for_selector("#answers .said")
+    return page.locator("#answers .said > li")
+
+
+def test_a_visitor_sees_labels_bars_and_reasons(visit, broken):
+    page = visit()
+    cards = upload(page, EXAMPLES[0], broken["cut.jpg"], EXAMPLES[1])
+    assert cards.count() == 3
+    first = cards.nth(0)
+    assert first.locator("img").get_attribute("alt") == EXAMPLES[0].name and first.locator(".bars li").count() == 3
+    assert "old" in first.locator("h2").inner_text() and "Unsure" in first.inner_text()
+    widths = [box["width"] for box in (bar.bounding_box() for bar in first.locator(".bars div div").all())]
+    assert widths == sorted(widths, reverse=True) and widths[0] > 0
+    assert "cut.jpg" in cards.nth(1).inner_text() and "cut short" in cards.nth(1).inner_text()
+    about = page.get_by_role("button", name="What this model is for")
+    about.click()
+    page.get_by_text("For a test.").wait_for()
+    assert "licence: mit" in page.locator("h1 + p").inner_text()
+
+
+@pytest.mark.slow
+def test_examples_and_the_camera(visit):
+    page = visit()
+    page.locator("button.gallery-item").nth(1).click()
+    page.wait_for_selector("#answers .said img")
+    assert page.locator("#answers img").get_attribute("alt") == EXAMPLES[1].name
+    page.get_by_role("tab", name="Camera").click()
+    page.get_by_text("Webcam").click()
+    page.get_by_role("button", name="capture photo").click()
+    page.wait_for_function(f"document.querySelector('#answers img').alt != '{EXAMPLES[1].name}'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone(visit, scheme):
+    phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
+    page = visit(**phone)
+    upload(page, EXAMPLES[0], EXAMPLES[1])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    card = page.locator("#answers .said > li").first
+    text, back = (
+        [int(part) for part in page.evaluate(
+            f"getComputedStyle(document.querySelector('#answers .said > li')).{name}"
+        ).strip("rgba()").split(",")[:3]]
+        for name in ("color", "backgroundColor")
+    )  # fmt: skip
+    assert (sum(back) > 600, sum(text) > 600) == ((True, False) if scheme == "light" else (False, True))
+    assert card.bounding_box()["width"] > 280
+
+
+@pytest.mark.slow
+def test_the_keyboard_alone(visit):
+    page = visit()
+
+    def tab_to(selector):
+        for _ in range(20):
+            page.keyboard.press("Tab")
+            if page.evaluate(f"document.activeElement.matches('{selector}')"):
+                return
+        raise AssertionError(f"Tab does not reach {selector}")
+
+    tab_to(".upload-container")
+    chosen = []
+    page.on("filechooser", lambda chooser: chosen.append(chooser))
+    for _ in range(20):  # on a busy machine Chromium may take the key and open nothing
+        page.keyboard.press("Enter")
+        page.wait_for_timeout(500)
+        if chosen:
+            break
+    chosen[0].set_files(str(EXAMPLES[0]))
+    page.wait_for_selector("#answers .said")
+    assert page.evaluate("document.querySelector('#answers [aria-live=polite], [aria-live=polite] #answers') !== null")
+    tab_to(".gallery-item")
+    page.keyboard.press("Enter")
+    page.wait_for_function(f"document.querySelector('#answers img').alt == '{EXAMPLES[0].name}'")
+
+
+@pytest.mark.slow
+def test_too_large_a_file_is_refused_before_it_is_sent(visit, broken):
+    page = visit()
+    page.locator("input[type=file]").first.set_input_files(str(broken["large.jpg"]))
+    page.get_by_text("exceed the maximum allowed size of 20.0 Mb").wait_for()
+
+
+def test_pictures_stay_pictures():
+    """The examples can be read, and show what their names say (`hf_fashion/samples`, test split)."""
+    assert {path.stem for path in EXAMPLES} == {"dress", "hat", "shirt", "shoes", "shorts", "t-shirt"}
+    for path in EXAMPLES:
+        assert min(images.decode(BytesIO(path.read_bytes()).getvalue()).size) >= 100
