@@ -14,6 +14,7 @@ _NAMES = {
     "cards": "hf_fashion.cards",
     "checks": "hf_fashion.checks",
     "data": "hf_fashion.data",
+    "hub": "hf_fashion.hub",
     "images": "hf_fashion.images",
     "metrics": "hf_fashion.metrics",
     "plots": "hf_fashion.plots",

@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import set_seed
 
-from hf_fashion import backbones, cards, checks, data, images, record, settings, streaming, training
+from hf_fashion import backbones, cards, checks, data, hub, images, record, settings, streaming, training
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
 
@@ -98,6 +98,13 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     if training_args.process_index == 0:
         print(report)
 
+    # Asked before the training whether the push at its end can go well; the Trainer's own is never made.
+    base_model = backbones.describe(args.model, args.model_revision)
+    target = hub.before_training(
+        training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
+        dataset=report.to_dict(), base_model=None if args.from_scratch else base_model["base_model"],
+    )  # fmt: skip
+
     train = task.prepare(
         dataset["train"], processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
         keyed=method.mixes, limits=args.limits, smallest_crop=args.smallest_crop, flip=args.flip,
@@ -122,7 +129,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     )  # fmt: skip
     run = record.start(
         training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,
-        dataset=report.to_dict(), base_model=backbones.describe(args.model, args.model_revision),
+        dataset=report.to_dict(), base_model=base_model,
         device=training.device_name(training_args), writes=trainer.is_world_process_zero(),
         resumed_from=training_args.resume_from_checkpoint,
     )  # fmt: skip
@@ -171,6 +178,10 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
     print(f"next:   read {folder}/README.md, the card, and look at its plots")
     print(f"        {command('score')} --model {folder} --dataset OTHER_PHOTOS")
+    if target is None:
+        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
+    else:
+        hub.push(run.folder, target.repo, public=not target.private, token=target.token)
     return run
 
 

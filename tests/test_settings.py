@@ -97,7 +97,6 @@ def test_a_nested_mapping_keeps_its_types():
         (["--resize", "stretch"], "resize"),
         (["--per_device_train_batch_size", "0"], "1 to"),
         (["--config", "no_such_thing"], "classify-efficientnet-lite0"),
-        (["--push_to_hub"], "hf upload"),
         (["--hub_token", "hf_secret"], "hub_token"),
         (["--eval_strategy", "no"], "load_best_model_at_end"),
         (["--eval_strategy", "often"], "often"),

@@ -135,7 +135,7 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
     except Exception as unreachable:  # whatever a broken connection raises, the cache may still hold the files
         try:
-            return Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
         except Exception:
             raise InputError(
                 where,
@@ -143,6 +143,9 @@ def _download(name: str, revision: str | None) -> Path:
                 found=f"no folder of that name, not in the cache, no way to the Hub ({first_line(unreachable)})",
                 fix="check the spelling of a folder; or connect; or take --model efficientnet-lite0",
             ) from unreachable
+        told = f"the Hub cannot be asked ({first_line(unreachable)})"
+        print(f"{where}: {told}; it is read from the cache, commit {folder.name[:12]}")
+        return folder
 
 
 def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:

@@ -167,6 +167,8 @@ def addressed(text: str, folder: str | Path, repo: str) -> str:
     if not (Path(folder) / "run.json").is_file():
         return text
     run = record.read(folder)
+    if not {"arguments", "recipe"} <= run.info.keys():  # a record of others, under the same name
+        return text
     usage, prose = run.info.get("usage", {}), run.info["arguments"].get("card_prose")
     with contextlib.suppress(InputError):  # its text with intended uses is no longer where it was
         if text == str(render(run, prose)):

@@ -69,9 +69,7 @@ class FashionTrainingArguments(TrainingArguments):
         in_range("gradient_accumulation_steps", self.gradient_accumulation_steps, 1, 1e6)
         in_range("dataloader_num_workers", self.dataloader_num_workers, 0, 1024)
         in_range("seed", self.seed, 0, 2**32 - 1)
-        upload = "train first, then `hf upload <you>/<name> <the run's folder> --exclude 'checkpoint-*'`"
         for name, refused, why, fix in (
-            ("push_to_hub", self.push_to_hub, "the Trainer's own push uploads pickles, overwrites the card", upload),
             ("hub_token", self.hub_token, "what is typed here ends in records and histories", "hf auth login"),
             ("remove_unused_columns", self.remove_unused_columns, "it would drop the photos", "leave it out"),
             ("auto_find_batch_size", self.auto_find_batch_size, "full memory is met without it", "leave it out"),

@@ -1,0 +1,189 @@
+"""A folder of `spaces/` to the Hub, with the model that it shows, and with hf_fashion itself.
+
+Spaces with the Gradio SDK install requirements.txt before the repo's own files are there, so a wheel beside it cannot
+be named in it; an address of the wheel can only be read where the Space is public. As long as hf_fashion is on no
+registry, its files therefore go along as the folder `hf_fashion/` beside app.py, which Python imports from, and its
+dependencies take its place in requirements.txt.
+"""
+
+import importlib.metadata
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+import hf_fashion
+from hf_fashion.errors import InputError
+from hf_fashion.hub import clean
+from hf_fashion.hub.client import api, ask
+from hf_fashion.hub.pushing import Pushed, preflight, send
+
+LIBRARY = "hf-fashion"
+VARIABLE = "MODEL"  # what app.py reads the model's id from
+_FRONT = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+# Of the package: what a page that serves a model never imports.
+_NOT_SERVED = ("recipes", "model_cards", "samples", "__pycache__")
+
+
+def push_space(
+    folder: str | Path, repo: str, *, model: str | None = None, public: bool = False, overwrite: bool = False,
+    token: str | None = None,
+) -> Pushed:  # fmt: skip
+    """Pushes a Space.
+
+    Args:
+        folder: With app.py, requirements.txt and README.md; read only.
+        repo: <name> or <namespace>/<name>.
+        model: Id of the model that it shows: becomes the Space's variable `MODEL`, and `models:` of its README.md.
+        public: Whether everybody may see it.
+        overwrite: Write over what others changed in the repo.
+        token: Of the Hub; the stored one when None. It is not given to the Space.
+
+    Raises:
+        InputError: A file is missing, or the README's metadata would give another Space than was tested.
+        HubError: What the Hub refused.
+    """
+    root = Path(folder)
+    front = front_matter(root)
+    with_library = _names_library(root / "requirements.txt")
+    edits: dict[str, Callable[[str], str]] = {}
+    if model is not None and "/" in model:
+        edits["README.md"] = lambda text: with_models(text, [model])
+    if with_library:
+        edits["requirements.txt"] = with_dependencies
+    made = clean.export(root, clean.SPACE, edits=edits)
+    if with_library:
+        made.files |= library()
+        made.changed["requirements.txt"] = f"{with_library}: its dependencies, and its files as hf_fashion/"
+    if edits.get("README.md"):
+        made.changed["README.md"] = f"models: {model}"
+    target = preflight(repo, "space", public=public, token=token, card=made.text("README.md"))
+    if model is not None and "/" in model:
+        _look_at_model(model, public, token)
+    return send(
+        made, target, name=root.resolve().name, overwrite=overwrite, sdk=front["sdk"],
+        variables={VARIABLE: model} if model is not None else None,
+    )  # fmt: skip
+
+
+def front_matter(folder: Path) -> dict[str, Any]:
+    """The metadata of a Space's README.md.
+
+    Raises:
+        InputError: A file is missing; no exact version of the SDK, no version of Python.
+    """
+    what = f"the Space {folder}"
+    missing = [name for name in ("README.md", "requirements.txt") if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            what, expected="README.md, requirements.txt and app.py", found=f"no {', '.join(missing)}", fix="add it"
+        )
+    found = _FRONT.match((folder / "README.md").read_text(encoding="utf-8"))
+    try:
+        front = yaml.safe_load(found.group(1)) if found else None
+    except yaml.YAMLError as error:
+        raise InputError(f"{what}: README.md", expected="YAML", found=str(error), fix="mend it") from None
+    front = front if isinstance(front, dict) else {}
+    # Without them the Hub takes Python 3.10, which transformers 5 does not run on, and whatever Gradio is new.
+    for key, form, fix in (
+        ("sdk", r"gradio|docker|static", "sdk: gradio"),
+        *((("sdk_version", r"\d+\.\d+\.\d+", "sdk_version: 6.31.0"),) if front.get("sdk") == "gradio" else ()),
+        *((("python_version", r"3\.\d+", 'python_version: "3.12"'),) if front.get("sdk") == "gradio" else ()),
+    ):
+        if not re.fullmatch(form, str(front.get(key, ""))):
+            raise InputError(
+                f"{what}: README.md",
+                expected=f"`{key}`, as {fix}",
+                found=str(front.get(key, "none")),
+                fix=f"write {fix}",
+            )
+    app = str(front.get("app_file", "app.py"))
+    if front["sdk"] == "gradio" and not (folder / app).is_file():
+        raise InputError(what, expected=app, found="none", fix="write it, or name it: app_file")
+    return front
+
+
+def with_models(text: str, models: list[str]) -> str:
+    """A README.md whose `models:` are these; all other lines stay as they are."""
+    found = _FRONT.match(text)
+    if not found:
+        return text
+    lines, kept, inside = found.group(1).splitlines(), [], False
+    for line in lines:
+        inside = line.startswith("models:") or (inside and line.startswith((" ", "-", "\t")))
+        if not inside:
+            kept.append(line)
+    front = "\n".join([*kept, yaml.safe_dump({"models": models}).rstrip()])
+    return f"---\n{front}\n---\n{text[found.end() :]}"
+
+
+def with_dependencies(text: str) -> str:
+    """A requirements.txt in which hf_fashion's dependencies stand in its place."""
+    lines = text.splitlines()
+    named = {canonicalize_name(wanted.name) for wanted in map(_requirement, lines) if wanted}
+    made: list[str] = []
+    for line in lines:
+        wanted = _requirement(line)
+        if wanted is None or canonicalize_name(wanted.name) != LIBRARY:
+            made.append(line)
+            continue
+        made += [
+            told for told in dependencies(wanted.extras) if canonicalize_name(Requirement(told).name) not in named
+        ]
+    return "\n".join(made) + "\n"
+
+
+def dependencies(extras: set[str]) -> list[str]:
+    """What hf_fashion requires, with some extras; not Gradio, whose version is the README's."""
+    made = []
+    for told in importlib.metadata.requires(LIBRARY) or []:
+        wanted = Requirement(told)
+        marker = wanted.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in ["", *extras]):
+            wanted.marker = None if marker and "extra" in str(marker) else marker
+            if canonicalize_name(wanted.name) not in ("gradio", LIBRARY):
+                made.append(str(wanted))
+    return list(dict.fromkeys(made))
+
+
+def library() -> dict[str, bytes | Path]:
+    """The files of hf_fashion, wherever it is installed, and what names its version: path in the Space -> file."""
+    root = Path(hf_fashion.__file__).parent
+    files: dict[str, bytes | Path] = {
+        f"hf_fashion/{path.relative_to(root).as_posix()}": path
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not set(path.relative_to(root).parts) & set(_NOT_SERVED) and path.suffix != ".pyc"
+    }
+    told = importlib.metadata.distribution(LIBRARY)
+    metadata = told.read_text("METADATA") or told.read_text("PKG-INFO") or ""
+    files[f"hf_fashion-{hf_fashion.__version__}.dist-info/METADATA"] = metadata.encode("utf-8")
+    return files
+
+
+def _names_library(requirements: Path) -> str | None:
+    """The line that asks for hf_fashion, if one does."""
+    for line in requirements.read_text(encoding="utf-8").splitlines():
+        wanted = _requirement(line)
+        if wanted is not None and canonicalize_name(wanted.name) == LIBRARY:
+            return line.strip()
+    return None
+
+
+def _requirement(line: str) -> Requirement | None:
+    try:
+        return Requirement(line.split(" #")[0].strip())
+    except InvalidRequirement:  # an option, a comment, an empty line
+        return None
+
+
+def _look_at_model(model: str, public: bool, token: str | None) -> None:
+    info = ask(f"the model {model}", lambda: api(token).model_info(model))
+    if info.private:
+        print(
+            f"{model} is private: the Space needs a token that may read it, as its secret HF_TOKEN (Settings, Secrets)"
+            + ("; the Space is public, so then everybody can use the model" if public else "")
+        )

@@ -1,0 +1,57 @@
+"""`--push_to_hub` of a recipe: asked about before the training, done after it, and never by the Trainer itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import ModelCardData
+
+from hf_fashion.hub.pushing import Target, preflight
+
+# Settings of `transformers.TrainingArguments` that steer the Trainer's own push, which is not used.
+_TRAINERS_OWN = ("hub_strategy", "hub_always_push", "hub_revision")
+
+
+def before_training(
+    training_args: Any, *, license: str | None, license_name: str | None = None, license_link: str | None = None,
+    base_model: str | None = None, dataset: Mapping[str, Any] | None = None, task: str = "image-classification",
+) -> Target | None:  # fmt: skip
+    """Looks, before the first step, whether the push at the end can go well, and takes it from the Trainer.
+
+    The Trainer's own push uploads all of its folder (an optimizer, pickles, one with the token in it) and overwrites
+    the card. The repo is `--hub_model_id`, or the folder's name; private unless `--hub_private_repo False`.
+
+    Args:
+        training_args: `transformers.TrainingArguments`; their `push_to_hub` becomes False.
+        license: Of the model, as it will stand on the card; with `license_name` and `license_link` for "other".
+        base_model: Hub id of what is fine-tuned, as it will stand on the card.
+        dataset: `Report.to_dict()` of the photos.
+        task: The Hub's name of the task.
+
+    Returns:
+        Where to push to; None when that was not asked for, and in all processes but the first.
+
+    Raises:
+        HubError: What would stop the push at the end: the token, its rights, the repo's name, the card's metadata.
+    """
+    if not training_args.push_to_hub:
+        return None
+    training_args.push_to_hub = False
+    if training_args.process_index != 0:
+        return None
+    for name in _TRAINERS_OWN:
+        if getattr(training_args, name) not in (None, False, "every_save"):
+            print(f"--{name} is not used: there is one push, at the end")
+    repo = training_args.hub_model_id or Path(training_args.output_dir).resolve().name
+    source = dataset or {}
+    metadata = ModelCardData(
+        license=license or "unknown", license_name=license_name, license_link=license_link,
+        base_model=base_model, pipeline_tag=task, library_name="transformers",
+        datasets=[source["source"]] if source.get("kind") == "hub" else None,
+    )  # fmt: skip
+    target = preflight(
+        repo, "model", public=training_args.hub_private_repo is False, token=training_args.hub_token,
+        card=f"---\n{metadata.to_yaml()}\n---\n",
+    )  # fmt: skip
+    print(f"when it is trained, it goes to {target.address} ({'private' if target.private else 'PUBLIC'})")
+    return target

@@ -1,0 +1,49 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hf_fashion"]
+# ///
+"""Pull a model, photos or a Space from the Hub: all of it or an error, and nothing in it that could run.
+
+    hf-fashion pull you/dresses                          # into the Hub's cache
+    hf-fashion pull you/dresses ./dresses --verify       # into a folder, its checksums compared
+    hf-fashion pull you/photos --type dataset --revision v1
+
+It ends with the folder, the commit, and the settings that name just this commit.
+"""
+
+import argparse
+import sys
+
+from hf_fashion import hub
+from hf_fashion.errors import script
+
+SETTINGS = {
+    "model": "--model {repo} --model_revision {commit}",
+    "dataset": "--dataset {repo} --dataset_revision {commit}",
+}
+
+
+def main(argv: list[str] | None = None) -> hub.Pulled:
+    args = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
+    pulled = hub.pull(args.repo, args.type, revision=args.revision, folder=args.folder, verify=args.verify)
+    for path in pulled.left_out:
+        print(f"left out: {path} (may run code)")
+    print(f"folder: {pulled.folder}")
+    print(f"commit: {pulled.commit}" + (", checksums equal to the Hub's" if args.verify else ""))
+    if args.type in SETTINGS:
+        print(f"next:   {SETTINGS[args.type].format(repo=pulled.repo, commit=pulled.commit)}")
+    return pulled
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hf-fashion pull", description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
+    parser.add_argument("repo", help="<you or an organization>/<name>.")
+    parser.add_argument("folder", nargs="?", help="Where to put the files. Default: the Hub's cache.")
+    parser.add_argument("--type", choices=("model", "dataset", "space"), default="model", help="Default: model.")
+    parser.add_argument("--revision", help="Branch, tag or commit. Default: the newest of main.")
+    parser.add_argument("--verify", action="store_true", help="Compare each file's checksum with the Hub's.")
+    return parser
+
+
+if __name__ == "__main__":
+    script(main)()
