@@ -413,7 +413,7 @@ def paired_f1_macro(
     }
 
 
-def unsure_below(scores: np.ndarray, right: np.ndarray, precision: float = 0.95) -> float:
+def unsure_below(scores: np.ndarray, right: np.ndarray, precision: float = 0.95, least: int = 20) -> float | None:
     """The lowest score at and above which a share of at least `precision` of the predictions is right.
 
     To be chosen on validation; on other photos the share will be near it, not above it for certain.
@@ -422,16 +422,19 @@ def unsure_below(scores: np.ndarray, right: np.ndarray, precision: float = 0.95)
         scores: The score of each prediction (rows,).
         right: Whether it is right (rows,).
         precision: The share.
+        least: Predictions that must be at or above the score: of fewer than 20, 0.95 says no more than 1 does.
 
     Returns:
-        One of the scores; infinity when no choice of a score reaches the share.
+        One of the scores; infinity when no score reaches the share; None when there are fewer than `least` rows.
     """
+    if len(scores) < least:
+        return None
     order = np.argsort(-np.asarray(scores), kind="stable")
     ranked = np.asarray(scores)[order]
     shares = np.cumsum(np.asarray(right, dtype=bool)[order]) / np.arange(1, len(order) + 1)
     # Of equal scores all are at or above it, so only the last of them counts.
     last = np.append(ranked[1:] != ranked[:-1], True)
-    reached = np.flatnonzero(last & (shares >= precision))
+    reached = np.flatnonzero(last & (shares >= precision) & (np.arange(1, len(order) + 1) >= least))
     return float(ranked[reached[-1]]) if len(reached) else float("inf")
 
 

@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,
             history=trainer.state.log_history, labels=task.names(classes),
-            **task.facts(model, processor, dataset, results, chosen_by=chosen_by),
+            **task.facts(model, processor, dataset, results, chosen_by=chosen_by, predictions=predictions),
         )  # fmt: skip
         example = dataset["test"][0]
         shown = ((row["image"], task.example_label(row, classes)) for row in dataset["test"].shuffle(seed=0))

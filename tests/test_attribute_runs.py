@@ -135,8 +135,9 @@ def test_a_repeated_run_is_the_same_and_tells_what_to_type_next(place, tmp_path,
     monkeypatch.setattr(sys, "argv", ["/usr/bin/hf-fashion"])
     again = recipe.main(["--config", str(place / "run-swin" / "run.json"), "--output_dir", str(tmp_path / "again")])
     assert again.results == record.read(place / "run-swin").results
-    last = capsys.readouterr().out.strip().splitlines()[-1]
-    assert last.split() == ["hf-fashion", "score", "--model", str(again.folder), "--dataset", "OTHER_PHOTOS"]
+    score, push = (line.split() for line in capsys.readouterr().out.strip().splitlines()[-2:])
+    assert score == ["hf-fashion", "score", "--model", str(again.folder), "--dataset", "OTHER_PHOTOS"]
+    assert push == ["hf-fashion", "push", str(again.folder), "again"]
 
 
 def test_a_metric_of_the_other_task_is_refused(place, tmp_path):

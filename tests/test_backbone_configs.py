@@ -196,7 +196,8 @@ def still(same):
 def test_the_config_is_one_of_the_recipe_and_of_the_table(name, tmp_path):
     args, training_args = parse(name, tmp_path / "run")
     net = NETS[name]
-    assert (args.model, args.license) == (net.checkpoint, net.license)
+    assert args.model == net.checkpoint
+    assert args.license is None  # of a model that learned from other photos: who owns them says it
     assert 0 < training_args.learning_rate <= 0.01
     if net.checkpoint.startswith("timm/"):
         tag = net.checkpoint.removeprefix("timm/")

@@ -39,7 +39,7 @@ KINDS = ("swin", "resnet", "timm")
 def place(tmp_path_factory):
     """A folder with `photos/<split>/<class>/<n>.png`, tiny checkpoints, and a finished run of each."""
     place = tmp_path_factory.mktemp("classify")
-    photos(place / "photos", train=10, validation=5, test=6)
+    photos(place / "photos", train=10, validation=8, test=6)
     for kind in KINDS:
         recipe.main(run_of(place, kind, "--output_dir", str(place / f"run-{kind}"), "--resize", "pad"))
     return place
@@ -55,7 +55,7 @@ def test_the_folder_holds_all_that_the_design_names(place, kind):
     folder = place / f"run-{kind}"
     run = record.read(folder)
     assert run.info["status"] == "finished"
-    assert run.info["dataset"]["sizes"] == {"train": 30, "validation": 15, "test": 18}
+    assert run.info["dataset"]["sizes"] == {"train": 30, "validation": 24, "test": 18}
     assert {"command", "arguments", "seed", "versions", "device", "wall_seconds", "cpu_seconds"} <= set(run.info)
     assert {path.stem for path in (folder / "plots").iterdir()} == {
         "learning_curve",
@@ -64,7 +64,7 @@ def test_the_folder_holds_all_that_the_design_names(place, kind):
         "surest_mistakes",
     }
     results = run.results
-    assert (results["split"], results["n"], results["validation"]["n"]) == ("test", 18, 15)
+    assert (results["split"], results["n"], results["validation"]["n"]) == ("test", 18, 24)
     assert results["accuracy_low"] <= results["accuracy"] <= results["accuracy_high"]
     loose = [path for path in folder.iterdir() if path.is_file() and path.suffix in (".bin", ".pt", ".pth", ".pkl")]
     assert loose == []
@@ -78,6 +78,10 @@ def test_config_says_below_which_score_the_model_is_unsure(place, kind):
     scores = np.array([row["score"] for row in rows])
     chosen = metrics.unsure_below(scores, np.array([row["prediction"] == row["label"] for row in rows]))
     assert told == pytest.approx(min(chosen, 1.0), abs=1e-6)  # the file has 32 bits
+    sure = scores >= np.float32(told)
+    card = (folder / "README.md").read_text()
+    right = sum(row["prediction"] == row["label"] for row, is_sure in zip(rows, sure, strict=True) if is_sure)
+    assert (f"{right} of {sure.sum()} validation photos are right" if told < 1 else "No score was high") in card
     fresh, _ = load_classifier(folder, ["a", "b"])
     assert not hasattr(fresh.config, "unsure_below")  # another head, of which nobody knows
 
@@ -86,7 +90,7 @@ def test_config_says_below_which_score_the_model_is_unsure(place, kind):
 def test_predictions_are_those_that_the_figures_count(place, kind):
     run = record.read(place / f"run-{kind}")
     rows = run.predictions
-    assert rows.num_rows == 15 + 18
+    assert rows.num_rows == 24 + 18
     test = rows.filter(lambda split: split == "test", input_columns="split")
     assert len(set(test["source_row"])) == 18
     right = np.mean(np.array(test["label"]) == np.array(test["prediction"]))

@@ -251,9 +251,16 @@ def test_what_every_draw_says_has_no_interval():
 
 def test_unsure_below_is_the_lowest_score_that_is_right_often_enough():
     scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
-    assert metrics.unsure_below(scores, np.array([1, 1, 0, 1, 0]), 0.7) == 0.6  # 3 of 4; 3 of 5 are too few
-    assert metrics.unsure_below(scores, np.array([0, 1, 1, 1, 0]), 0.6) == 0.5  # the surest one is wrong
-    assert metrics.unsure_below(scores, np.ones(5), 0.95) == 0.5
-    assert metrics.unsure_below(scores, np.zeros(5), 0.95) == np.inf
+
+    def chosen(right, precision, scores=scores, least=1):
+        return metrics.unsure_below(scores, np.array(right), precision, least)
+
+    assert chosen([1, 1, 0, 1, 0], 0.7) == 0.6  # 3 of 4; 3 of 5 are too few
+    assert chosen([0, 1, 1, 1, 0], 0.6) == 0.5  # the surest one is wrong
+    assert chosen([1, 1, 1, 1, 1], 0.95) == 0.5
+    assert chosen([0, 0, 0, 0, 0], 0.95) == np.inf
     # Equal scores stand or fall together, whatever their order.
-    assert metrics.unsure_below(np.array([0.9, 0.8, 0.8]), np.array([1, 1, 0]), 0.9) == 0.9
+    assert chosen([1, 1, 0], 0.9, np.array([0.9, 0.8, 0.8])) == 0.9
+    # A few that are right say nothing of 95 of 100.
+    assert chosen([1, 1, 0, 0, 0], 0.95, least=3) == np.inf
+    assert metrics.unsure_below(scores, np.ones(5)) is None

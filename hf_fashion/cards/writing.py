@@ -30,6 +30,7 @@ from hf_fashion.errors import InputError
 from hf_fashion.errors import printable as printable_line
 
 ROWS_SHOWN = 40  # classes in a card's table
+_LIGHT = 300_000  # bytes of a picture beside a card that is kept apart from its run
 UNKNOWN = licenses.UNKNOWN
 
 
@@ -181,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser("hf-fashion card", description="Render the card of a run's folder again.")
     parser.add_argument("folder", help="A run's folder.")
     parser.add_argument("--prose", help="Markdown file with intended use and limits.")
+    parser.add_argument("--license", help="Licence of the model, as apache-2.0; kept in the run's record.")
     parser.add_argument("--to", help="Write the card here, and its plots into a folder beside it. Default: README.md.")
     parser.add_argument("--repo", help="The model's id on the Hub, by which the code on the card loads it.")
     argv = sys.argv[1:] if argv is None else argv
@@ -202,10 +204,16 @@ def main(argv: list[str] | None = None) -> None:
             f"--repo {args.repo}", expected="the id of a model on the Hub", found=str(repo_id(args.repo)),
             fix="--repo USER/NAME",
         )  # fmt: skip
+    if args.license is not None:
+        refuse_license(args.license)
+        run.info["arguments"] |= {"license": args.license}
     if args.to is None:
         card = render(run, prose, repo=args.repo)
         validate(str(card))
+        if args.license is not None:
+            run.note(arguments=run.info["arguments"])
         card.save(run.folder / "README.md")
+        print(run.folder / "README.md")
         return
     target = Path(args.to)
     if target.is_dir() or (target.exists() and "tags:\n- hf_fashion\n" not in target.read_text(encoding="utf-8")):
@@ -215,6 +223,9 @@ def main(argv: list[str] | None = None) -> None:
         )  # fmt: skip
     pictures = target.with_suffix("")
     shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True)
+    for picture in pictures.glob("*.png"):
+        if picture.stat().st_size > _LIGHT:  # a sheet of photos, in a repository for good: 256 colours are a third
+            Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
     render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo).save(target)
     print(target)
 

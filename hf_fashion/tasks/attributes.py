@@ -299,8 +299,9 @@ def facts(
     results: Mapping[str, Mapping[str, Any]],
     split: str = "test",
     chosen_by: str | None = None,
+    predictions: Dataset | None = None,
 ) -> dict[str, Any]:
-    """What the card says in words; see `classify.facts`."""
+    """What the card says in words; see `classify.facts`. Of attributes, `predictions` tell it nothing."""
     groups, figured = attributes.of_dataset(dataset), results[split]
     present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
     if chosen_by is not None:

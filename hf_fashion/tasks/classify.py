@@ -308,7 +308,7 @@ def predict(
 
     With a `train` split in the dataset, the score below which the model is unsure is chosen here, on `validation`
     (`metrics.unsure_below`: 95 % of what scores higher is right), and written into the model's config as
-    `unsure_below`: 1.0 where no score is enough.
+    `unsure_below`: 1.0 where no score is enough, None where fewer than 20 photos would decide.
 
     Returns:
         Rows (split, row, source_row, label, prediction, score, scores): `row` counts within the split, `scores` are
@@ -344,7 +344,7 @@ def predict(
         if split == "validation" and "train" in dataset:
             told = plain_metrics.unsure_below(table["score"], np.equal(table["prediction"], table["label"]))
             model: Any = trainer.accelerator.unwrap_model(trainer.model)
-            model.config.unsure_below = min(told, 1.0)
+            model.config.unsure_below = None if told is None else min(told, 1.0)
     return concatenate_datasets(parts)
 
 
@@ -473,14 +473,22 @@ def loss(
     return training.classification_loss(weights=given, smoothing=smoothing, focal_gamma=focal_gamma)
 
 
-def _unsure(model: PreTrainedModel) -> str:
-    """What a score has to be to be relied on, in words; nothing when nobody has measured it."""
+def _unsure(model: PreTrainedModel, predictions: Dataset | None) -> str:
+    """From which score on the model can be relied on, in words; nothing when it was not chosen in this run."""
     told = getattr(model.config, "unsure_below", None)
-    if told is None:
+    if told is None or predictions is None or "validation" not in predictions.unique("split"):
         return ""
     if told >= 1.0:
         return " No score was high enough for 95 % of the validation photos above it to be right."
-    return f" Of the validation photos with a score of at least {told:.2f}, 95 % are right; a lower one is a guess."
+    rows = predictions.with_format("numpy")[:]
+    above = rows["score"] >= np.float32(told)
+    said = []
+    for split in ("validation", "test"):
+        chosen = above & (rows["split"] == split)
+        said.append(
+            f"{(rows['prediction'] == rows['label'])[chosen].sum()} of {chosen.sum()} {split} photos are right"
+        )
+    return f" At a score of {told:.2f} and above, which was chosen for that on validation, {' and '.join(said)}."
 
 
 def facts(
@@ -490,6 +498,7 @@ def facts(
     results: Mapping[str, Mapping[str, Any]],
     split: str = "test",
     chosen_by: str | None = None,
+    predictions: Dataset | None = None,
 ) -> dict[str, Any]:
     """What the card says in words: how a photo comes in, how the figures came about, where the model is weak.
 
@@ -500,6 +509,7 @@ def facts(
         results: Split -> figures.
         split: The one that is reported.
         chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
+        predictions: Of validation and test, after a training.
     """
     figured = results[split]
     present = [label for label in dataset[split].features["label"].names if figured[f"n/{label}"]]
@@ -516,6 +526,6 @@ def facts(
         "headline_metric": "accuracy",
         "preprocessing": backbones.input_spec(processor).in_words(),
         "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
-        f"split, one view a photo; the highest softmax score is the prediction.{_unsure(model)}",
+        f"split, one view a photo; the highest softmax score is the prediction.{_unsure(model, predictions)}",
         "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
     }
