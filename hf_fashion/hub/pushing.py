@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
@@ -18,6 +18,7 @@ from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_st
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_fashion import cards, record
+from hf_fashion.cards.rules import RepoType
 from hf_fashion.errors import InputError
 from hf_fashion.hub import clean, client
 from hf_fashion.hub.client import HubError, api, ask
@@ -99,7 +100,8 @@ def preflight(
     if kind not in KINDS:
         raise InputError(what, expected=", ".join(KINDS), found=kind, fix=f"--type {KINDS[0]}")
     if card is not None:
-        for warning in cards.validate(card, kind):  # what can be told without the Hub, and with line and key
+        # What can be told without the Hub, and with line and key.
+        for warning in cards.validate(card, cast(RepoType, kind)):
             print(warning)
     hub = api(token)
     try:
