@@ -16,7 +16,7 @@ IMAGE_COLUMNS = ("image", "file_name", "filename", "path", "image_path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category")
 RARE = 20  # times as many rows has the name that a rare one may be misspelt of
 # What programs write for an empty cell.
-_MISSING = {"", "-", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"}
+MISSING = {"", "-", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"}
 _GENERIC = re.compile(r"((label|class|category)[ _-]?)?\d+", re.IGNORECASE)
 
 
@@ -195,7 +195,12 @@ def attribute_texts(
         )  # fmt: skip
     missing = sum(text is None for text in texts)
     if missing:
-        report.add("note", "dataset", column, found=f"{missing} of {len(texts)} rows have no {column}: not known")
+        report.add(
+            "note",
+            "dataset",
+            column,
+            found=f"{missing} of {len(texts)} rows ha{'s' if missing == 1 else 've'} no {column}: not known",
+        )
     return texts, many
 
 
@@ -229,7 +234,7 @@ def class_names(
     extra = used - set(names)
     numeric = all(re.fullmatch(r"[0-9]+", text) for text in extra)
     names = [*names, *sorted(extra, key=lambda text: (int(text), text) if numeric else (0, text))]
-    missing = [name for name in names if name.strip().lower() in _MISSING and name in used]
+    missing = [name for name in names if name.strip().lower() in MISSING and name in used]
     if missing:
         report.add(
             "warning",

@@ -379,12 +379,32 @@ def _why(other: _Measured, first: _Measured) -> str:
         return f"{other.kind}, and there {first.kind}"
     prints = [one.run.info["dataset"].get("fingerprint") for one in (other, first)]
     if prints[0] != prints[1]:
-        return f"other photos ({_data(other)}, fingerprint {prints[0]}; {_data(first)}, {prints[1]})"
+        why = f"other photos ({_data(other)}, fingerprint {prints[0]}; {_data(first)}, {prints[1]})"
+        return why + _other_cut(other, first)
     shared = other.rows.keys() & first.rows.keys()
     if len(shared) < max(len(other.rows), len(first.rows)):
-        return f"other rows of the same photos: {len(other.rows)} and {len(first.rows)}, {len(shared)} of them in both"
+        why = f"other rows of the same photos: {len(other.rows)} and {len(first.rows)}, {len(shared)} of them in both"
+        return why + _other_cut(other, first)
     differ = sum(other.rows[row][0] != first.rows[row][0] for row in shared)
     return f"the same rows with other labels ({differ} of {len(shared)})"
+
+
+def _other_cut(other: _Measured, first: _Measured) -> str:
+    """The cause and what to type, where the rows of both were cut from one source with different seeds; else ""."""
+    records = [one.run.info for one in (other, first)]
+    split = first.figures.get("split")
+    if any(split not in info["dataset"].get("cut", ()) for info in records) or other.figures.get("split") != split:
+        return ""
+    if records[0]["dataset"].get("source") != records[1]["dataset"].get("source"):
+        return ""
+    # An argument stands in the record where it is not the default, which is the run's own seed.
+    seeds = [info.get("arguments", {}).get("split_seed", info.get("seed")) for info in records]
+    if seeds[0] == seeds[1]:
+        return ""
+    return (
+        f"; the {split} split was cut from train by seed {seeds[0]}, and there by {seeds[1]}: "
+        f"train with --split_seed {seeds[1]}, whatever --seed is"
+    )
 
 
 def _table(runs: Sequence[_Measured], groups: Sequence[Sequence[_Measured]], metric: str) -> str:
@@ -435,15 +455,18 @@ def _picture(
         for pair in found
         if pair["a"] == best
     }
-    words = {one.name: "" for one in runs}
+    sizes = {one.figures.get("n") for one in runs}
+    words, rows = {one.name: "" for one in runs}, {}
     for letter, group in zip(_letters(groups), groups, strict=True):
-        of = f" of rows {letter}" if letter else ""
-        words[group[0].name] = f"best{of}" if len(group) > 1 else "other rows"
-        if metric != TESTED[group[0].kind]:
-            words |= {one.name: f"rows {letter}" if letter else "" for one in group}
+        if behind:  # else there is no column of differences, in which to say why one is missing
+            of = f" of rows {letter}" if letter else ""
+            best = f"best{of}" if tested[group[0].name] else "not tested"
+            words[group[0].name] = best if len(group) > 1 else "not comparable"
+        for one in group:
+            n = f"n = {one.figures.get('n', '–')}" if len(sizes) > 1 else ""
+            rows[one.name] = ", ".join(filter(None, [f"rows {letter}" if letter else "", n]))
     ordered = [one for group in groups for one in group]
-    sizes = sorted({one.figures["n"] for one in runs if "n" in one.figures})
-    shown = f"n = {sizes[0]}" if len(sizes) == 1 else f"n from {sizes[0]} to {sizes[-1]}" if sizes else ""
+    shown = f"n = {sizes.pop()}" if len(sizes) == 1 and sizes != {None} else ""
     return plots.comparison(
         [one.name for one in ordered],
         [_ends(one.figures, metric) for one in ordered],
@@ -451,6 +474,7 @@ def _picture(
         [words[one.name] for one in ordered],
         metric,
         shown,
+        [rows[one.name] for one in ordered],
     )
 
 

@@ -6,18 +6,21 @@ readings is refused with both.
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from datasets import Dataset, Features, Image, Value
 
 from hf_fashion import images
 from hf_fashion.errors import InputError
-from hf_fashion.report import PICTURE, Report, cell
+from hf_fashion.report import DROP, PICTURE, Report, cell
 from hf_fashion.splits import split_name
 
 PATHS = Features({"image": Image(), "label": Value("string"), "source_row": Value("string")})
 _CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db", "icon\r", "__macosx"}
 _DOCUMENTS = (".md", ".txt", ".csv", ".json", ".jsonl", ".yaml", ".yml", ".tsv", ".pdf", ".html")
+_TABLES = (".csv", ".tsv", ".jsonl")
+_NO_CLASS = {"image", "images", "img", "imgs", "photo", "photos", "picture", "pictures", "pics"}  # beside a table
 
 
 def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Dataset]:
@@ -33,7 +36,8 @@ def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Datase
         (the folder's name as text; not in a folder of nothing but pictures), `source_row` (path relative to `root`).
 
     Raises:
-        InputError: There are no class folders, or the tree can be read in two ways.
+        InputError: There are no class folders, or they hold the pictures of a table beside them, or the tree can be
+            read in two ways.
     """
     root = Path(os.path.abspath(root))
     tree = _Tree(root, report)
@@ -45,7 +49,9 @@ def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Datase
         raise InputError(
             f"folder {root}",
             expected="a folder for each class (dress/1.jpg), a metadata.csv, or parquet files",
-            found=f"{len(loose)} pictures without labels" if loose else "no folders and no pictures",
+            found=f"{len(loose)} picture{'s' * (len(loose) > 1)} without labels"
+            if loose
+            else "no folders and no pictures",
             fix="sort the pictures into class folders, or write a metadata.csv with columns file_name,label",
         )
     splits = [name for name in tops if split_name(name)]
@@ -54,9 +60,26 @@ def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Datase
         if len(deep) < len(tops):
             _ambiguous(root, tops, splits, deep)
         return {name: tree.classes(root / name) for name in tops}
+    _refuse_pictures_of_a_table(root, tops, tree.files(root), report)
     for name in splits:
         report.add("note", name, "label", found=f"folder {name} is read as a class, not as a split")
     return {"train": tree.classes(root)}
+
+
+def _refuse_pictures_of_a_table(root: Path, tops: list[str], files: list[str], report: Report) -> None:
+    """Raises InputError where a table lies beside what is one folder of pictures, not a folder for each class."""
+    tables = [name for name in files if name.lower().endswith(_TABLES)]
+    if not tables or len(tops) > 1 and not {name.lower() for name in tops} <= _NO_CLASS:
+        return
+    given = Path(str(report.source.get("source")))
+    place = given if Path(os.path.abspath(given)) == root else root  # as it was typed
+    raise InputError(
+        f"folder {place}",
+        expected="a folder for each class (dress/1.jpg)",
+        found=f"{_list(tables)} beside the folder{'s' * (len(tops) > 1)} {_list(tops)}: read as folders, "
+        f"{_list(tops)} would be the class",
+        fix="did you mean " + " or ".join(f"--dataset {shlex.quote(str(place / name))}" for name in tables[:3]) + "?",
+    )
 
 
 def _ambiguous(root: Path, tops: list[str], splits: list[str], deep: list[str]) -> None:
@@ -136,10 +159,8 @@ class _Tree:
             if (reason := _why_not(path)) is None:
                 rows["image"].append(str(path))
                 rows["source_row"].append(self.name(path))
-            elif path.suffix.lower() in _DOCUMENTS:
-                self.report.add("note", self.name(path), "image", found="passed over: a document beside the pictures")
             else:
-                self._refuse(path, PICTURE, reason, "mend or remove the file")
+                self._pass_over(path, reason)
         return Dataset.from_dict(rows, features=Features({name: PATHS[name] for name in rows}))
 
     def classes(self, folder: Path) -> Dataset:
@@ -154,7 +175,7 @@ class _Tree:
                 path = folder / label / name
                 reason = _why_not(path)
                 if reason:
-                    self._refuse(path, PICTURE, reason, "mend or remove the file")
+                    self._pass_over(path, reason)
                     continue
                 rows["image"].append(str(path))
                 rows["label"].append(label)
@@ -170,6 +191,13 @@ class _Tree:
                 )
         return Dataset.from_dict(rows, features=PATHS)
 
+    def _pass_over(self, path: Path, reason: str) -> None:
+        """Tells of a file among pictures that is none: a document by its name, or else an error."""
+        if path.suffix.lower() in _DOCUMENTS:
+            self.report.add("note", self.name(path), "image", found="passed over: a document beside the pictures")
+        else:
+            self._refuse(path, PICTURE, reason, DROP)
+
     def _stray(self, path: Path) -> None:
         """Tells of a file beside class folders."""
         if _is_picture(path):
@@ -182,7 +210,7 @@ class _Tree:
         elif path.suffix.lower() in _DOCUMENTS or not path.suffix:
             self.report.add("note", self.name(path), "image", found="passed over: a document beside the class folders")
         else:
-            self._refuse(path, PICTURE, _why_not(path) or "", "move or remove the file")
+            self._refuse(path, PICTURE, _why_not(path) or "", DROP)
 
     def _no_folders_inside(self, folder: Path) -> None:
         inside = self.folders(folder)

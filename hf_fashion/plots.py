@@ -15,6 +15,7 @@ from hf_fashion.report import cell
 # Rows of a plot beyond which it is cut to the weakest: a thousand classes do not fit on a page.
 MOST_ROWS = 40
 INK, GREY, BLUE, ORANGE = "#1f2430", "#8a8f99", "#2f6fde", "#d9762b"
+LEAST_SPAN = 0.1  # of a curve's metric: below it one photo more would look like a leap
 LETTER = 0.09  # inches that a letter of a title is wide, on average; one of a tick's label is 0.08
 
 
@@ -46,6 +47,11 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
             entry[f"eval_{metric}"] for entry in history if entry["epoch"] == kept[0] and f"eval_{metric}" in entry
         )
         right.plot(kept[0], value, "o", color=ORANGE, markersize=9, label=f"kept: {value:.3f}", zorder=3)
+    if right.has_data() and metric != "loss":
+        low, high = right.get_ylim()
+        more = (LEAST_SPAN - (high - low)) / 2
+        if more > 0:
+            right.set_ylim(low - more, high + more)
     left.set_title("Loss", loc="left")
     right.set_title(f"{metric.replace('_', ' ').capitalize()} on validation", loc="left")
     for axes in (left, right):
@@ -92,7 +98,7 @@ def confusion_matrix(matrix: Sequence[Sequence[int]], labels: Sequence[str], tit
     names = [_short(label) for label in labels]
     beside = 0.6 + 0.08 * max(map(len, names), default=0)
     below = 0.6 + 0.06 * max(map(len, names), default=0)
-    figure = Figure(figsize=(beside + side + 1.2, side + below + 0.3 * (1 + title.count("\n"))), layout="constrained")
+    figure = Figure(figsize=(beside + side + 1.2, side + below + 0.36 * (1 + title.count("\n"))), layout="constrained")
     axes = figure.subplots()
     shown = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     ticks = range(len(labels))
@@ -115,7 +121,9 @@ def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float
               counts: Sequence[int], title: str) -> Figure:  # fmt: skip
     """One row a name, best first: a dot at the value, a line over its interval, n beside the name.
 
-    The values stand in a column of their own on the right, where none lies on an axis or on another one.
+    The values stand in a column of their own on the right, where none lies on an axis or on another one. Intervals are
+    those of `metrics`, and the title says of which two kinds: where no photo is wrong a draw of them shows no spread,
+    so Wilson's takes its place, and fewer photos may seem to be surer.
     """
     order = np.argsort(values)
     figure = Figure(figsize=(7, max(2.4, 0.34 * len(names) + 1.2)), layout="constrained")
@@ -128,7 +136,8 @@ def intervals(names: Sequence[str], values: Sequence[float], low: Sequence[float
     axes.set_yticks(range(len(names)), [f"{_short(names[number])}  (n={counts[number]})" for number in order])
     axes.set_xlim(-0.02, 1.02)
     axes.set_ylim(-0.6, len(names) - 0.4)
-    figure.suptitle(textwrap.fill(title, 72), x=0.01, ha="left")
+    how = "(bootstrap; Wilson where all or none are right)"
+    figure.suptitle(f"{textwrap.fill(title, 72)}\n{how}", x=0.01, ha="left")
     axes.grid(axis="x", color="#e6e8ec")
     _plain(axes)
     return figure
@@ -173,6 +182,7 @@ def comparison(
     words: Sequence[str],
     metric: str,
     title: str,
+    rows: Sequence[str] | None = None,
 ) -> Figure:
     """A row a model, the first on top: its figure on the left, on the right how far it is behind the best.
 
@@ -184,11 +194,13 @@ def comparison(
         words: What stands on the right in place of a gap; behind the names where there is no gap at all.
         metric: The name of the figure.
         title: What was measured on.
+        rows: What each was measured on, where it is not the same for all; behind its name.
     """
     cut = len(names) - MOST_ROWS
     if cut > 0:
         title += f" (the first {MOST_ROWS} of {len(names)})"
         names, values, gaps, words = names[:MOST_ROWS], values[:MOST_ROWS], gaps[:MOST_ROWS], words[:MOST_ROWS]
+        rows = rows and rows[:MOST_ROWS]
     paired = any(gaps)
     width = 11 if paired else 8.5
     figure = Figure(figsize=(width, 1.5 + 0.55 * len(names)), layout="constrained")
@@ -199,6 +211,7 @@ def comparison(
     for row, (value, low, high) in enumerate(values):
         _interval_row(left, row, value, low, high, BLUE, f"{value:.3f}")
     shown = [_short(name, 44) for name in names]
+    behind_names = list(rows or [""] * len(names))
     if paired:
         right = panels[1]
         for row, (gap, word) in enumerate(zip(gaps, words, strict=True)):
@@ -215,7 +228,8 @@ def comparison(
         right.set_title("Difference to the best, in points", loc="left")
         right.tick_params(left=False)
     else:
-        shown = [f"{name}  ({word})" if word else name for name, word in zip(shown, words, strict=True)]
+        behind_names = [", ".join(filter(None, told)) for told in zip(words, behind_names, strict=True)]
+    shown = [f"{name}  ({told})" if told else name for name, told in zip(shown, behind_names, strict=True)]
     left.set_yticks(range(len(names)), shown)
     left.set_ylim(len(names) - 0.5, -0.7)
     for axes in panels:
@@ -267,7 +281,9 @@ def sweep(
             value, seeds, color = points[number][name], values[number], BLUE if number else ORANGE
             if choices:  # points that share a value lie beside each other, the best on the left
                 mates = [mate for mate, point in enumerate(points) if point[name] == value]
-                place = ticks.index(value) + 0.6 * ((mates.index(number) + 0.5) / len(mates) - 0.5)
+                # So close to their tick that none is taken for one of another value, which a trend is read off.
+                wide = min(0.3, 0.08 * len(mates))
+                place = ticks.index(value) + wide * ((mates.index(number) + 0.5) / len(mates) - 0.5)
             else:
                 place = float(value)
             mean, std = float(np.mean(seeds)), float(np.std(seeds, ddof=1)) if len(seeds) > 1 else 0.0
@@ -291,10 +307,12 @@ def sweep(
         elif name in log:
             axes.set_xscale("log")
         axes.set_xlabel(name)
-        axes.grid(axis="y", color="#e6e8ec")
+        axes.grid(axis="both" if choices else "y", color="#e6e8ec")
         axes.set_axisbelow(True)
         axes.margins(y=0.12)
         _plain(axes)
+    for axes in panels[::columns]:
+        axes.set_ylabel(metric.replace("_", " "))
     several = any(len(seeds) > 1 for seeds in values)
     told = ", bar = one standard deviation, dash = a seed" if several else ""
     title = f"{metric.replace('_', ' ').capitalize()} on validation (number = point, orange = the best, "

@@ -1,16 +1,23 @@
 """What was found while a dataset was read and checked: every finding at once, as a table."""
 
+import itertools
+import shlex
+import textwrap
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from hf_fashion.errors import InputError, printable
+from hf_fashion.errors import InputError, command, printable
 
 Level = Literal["error", "warning", "note"]
 
 PICTURE = "a picture that can be read"  # the `expected` of every finding that `on_bad_image="drop"` may settle
+DROP = "mend or remove the file, or type --on_bad_image drop"  # the `fix` of most of these
 ONE_SPLIT = "each picture in one split only"  # of every leak of equal pictures
 SHOWN = 20  # rows of a table that are printed; the rest is counted
 _CELL = 60  # characters
+_LINE = 70  # characters of a cell of the table; a longer text goes on in the line below
+_LONGEST = 400  # characters of a text that are printed, of a file's name, too
+_ALL = "--output_dir findings lists all"
 
 
 @dataclass(frozen=True)
@@ -99,11 +106,14 @@ class Report:
         """
         errors = self.of("error")
         if errors:
-            fixes = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
+            told = list(dict.fromkeys(finding.fix for finding in errors if finding.fix))
+            fixes = [fix for fix in told if not any(other != fix and other.startswith(fix) for other in told)]
+            source = str(self.source.get("source"))
+            again = f"{command('check')} --dataset {shlex.quote(source)} {_ALL}" if source != "in hand" else ""
             raise InputError(
-                f"dataset {self.source.get('source')}: {len(errors)} error{'s' * (len(errors) > 1)}",
+                f"dataset {self.source.get('source')}",
                 expected="a dataset without errors",
-                found="\n" + table(errors),
+                found=f"{len(errors)} error{'s' * (len(errors) > 1)}\n{table(errors, again)}",
                 fix="; ".join(fixes[:3]) or "mend the rows named above",
             )
         return self
@@ -119,6 +129,15 @@ class Report:
         return {**self.source, "sizes": self.sizes, "cut": self.cut, "left_out": self.left_out, "notes": notes}
 
     def __str__(self) -> str:
+        return self.text()
+
+    def text(self, more: str = "") -> str:
+        """Prints the report, errors and warnings as a table.
+
+        Args:
+            more: Where all findings are, said where some are not printed; "" says what to type.
+        """
+        more = more or _ALL
         source = self.source
         rows = ", ".join(f"{split} {size}" for split, size in self.sizes.items())
         name, license_ = printable(str(source.get("source"))), printable(str(source.get("license")))
@@ -128,27 +147,40 @@ class Report:
             head += f"; {len(self.left_out)} left out"
         order = {"error": 0, "warning": 1}
         told = sorted((f for f in self.findings if f.level in order), key=lambda finding: order[finding.level])
-        notes = [f"note: {cell(f.where)}: {cell(f.found, 200)}" for f in self.of("note")]
+        notes = [f"note: {cell(f.where)}: {cell(f.found, _LONGEST)}" for f in self.of("note")]
         if len(notes) > SHOWN:
-            notes[SHOWN:] = [f"... and {len(notes) - SHOWN} more notes"]
-        return "\n".join([head, *([table(told)] if told else []), *notes])
+            notes[SHOWN:] = [f"... and {len(notes) - SHOWN} more notes: {more}"]
+        return "\n".join([head, *([table(told, more)] if told else []), *notes])
 
 
-def table(findings: list[Finding]) -> str:
-    """Prints findings as a text table of at most `SHOWN` rows; what is cut is counted."""
+def table(findings: list[Finding], more: str = "") -> str:
+    """Prints findings as a text table of at most `SHOWN` findings; what is left out is counted.
+
+    A long text goes on in the lines below, so that no reason is cut.
+
+    Args:
+        findings: In the order of the table.
+        more: Where all of them are, for a table that does not show them; "" for nowhere.
+    """
     head = ("level", "where", "column", "expected", "found", "to do")
-    rows = [
-        tuple(cell(text) for text in (f.level, f.where, f.column, f.expected, f.found)) + (printable(f.fix),)
-        for f in findings[:SHOWN]
-    ]
-    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
-    lines = [
-        "  ".join([*(text.ljust(width) for text, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
-        for row in [head, *rows]
-    ]
+    rows = [[[name] for name in head]]
+    for f in findings[:SHOWN]:
+        wrapped = [_wrapped(text) for text in (f.level, f.where, f.column, f.expected, f.found)]
+        rows.append([*wrapped, [printable(f.fix)]])
+    widths = [max(len(line) for row in rows for line in row[column]) for column in range(len(head) - 1)]
+    lines = []
+    for row in rows:
+        for parts in itertools.zip_longest(*row, fillvalue=""):
+            padded = [text.ljust(width) for text, width in zip(parts, widths, strict=False)]
+            lines.append("  ".join([*padded, parts[-1]]).rstrip())
     if len(findings) > SHOWN:
-        lines.append(f"... and {len(findings) - SHOWN} more")
+        lines.append(f"... and {len(findings) - SHOWN} more" + f": {more}" * bool(more))
     return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    """The lines of one cell; one, and empty, for no text."""
+    return textwrap.wrap(cell(text, _LONGEST), _LINE, break_on_hyphens=False) or [""]
 
 
 def cell(text: str, width: int = _CELL) -> str:

@@ -103,7 +103,8 @@ def main(argv: list[str] | None = None) -> Report:
         dataset, report, on_bad_image=args.on_bad_image, thorough=True, label_errors=args.label_errors,
         box_format=args.box_format, on_bad_box=args.on_bad_box, limits=args.limits,
     )  # fmt: skip
-    print(report)
+    checks.tell_unchecked(dataset, report)
+    print(report.text(f"{args.output_dir} has all" if args.output_dir is not None else ""))
     errors, warnings = len(report.of("error")), len(report.of("warning"))
     print(f"\n{errors} error{'s' * (errors != 1)}, {warnings} warning{'s' * (warnings != 1)}")
     if args.output_dir is not None:
@@ -115,9 +116,10 @@ def main(argv: list[str] | None = None) -> Report:
                 for split, rows in dataset.items()
             }
             dataset = DatasetDict(mended)
-        folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost)))
+        folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost, limits=args.limits)))
         print(f"copy:   {folder}, without what {folder}/left_out.csv names; left_in.csv is what you must decide")
-        print(f"next:   {command('check')} --dataset {folder}")
+        again = shlex.join(["--dataset", args.fix, *checks.options(dataset, report, args.limits)])
+        print(f"next:   {command('check')} {again}")
     if errors:
         sys.exit(1)
     return report

@@ -1,16 +1,18 @@
 """`recipes/classify.py --label_columns ...`, run as a user would: a folder that bare transformers reads."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, Features
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List
 from huggingface_hub import ModelCard
 from tiny import photos, tiny
+from transformers import AutoImageProcessor, AutoModelForImageClassification
 
-from hf_fashion import attributes, record
+from hf_fashion import attributes, cards, record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
@@ -65,7 +67,7 @@ def test_the_run_measures_every_attribute_where_it_is_known(place, kind):
     assert results["accuracy/shape"] == pytest.approx(np.mean(right))
     assert results["map"] > 0.6 and results["map_low"] <= results["map"] <= results["map_high"]
     plots = {path.stem for path in (run.folder / "plots").iterdir()}
-    assert plots == {"learning_curve", "f1_by_label", "confusion_matrix_1", "surest_mistakes"}
+    assert plots == {"learning_curve", "f1_by_label", "confusion_matrix_shape", "surest_mistakes"}
     assert run.info["labels"] == [*(f"shape: {shape}" for shape in SHAPES), *(f"tags: {t}" for t in TAGS)]
 
 
@@ -129,6 +131,34 @@ def test_the_card_says_what_was_measured_and_its_code_was_run(place):
     assert run.info["usage"]["output"].splitlines()[0] in {f"shape: {shape}" for shape in SHAPES}
     for label in run.info["labels"]:
         assert f"| {run.results[f'f1/{label}']:.2f} |" in card.text
+    assert "](plots/confusion_matrix_shape.png)" in card.text and "![shape: confusion matrix]" in card.text
+
+
+def test_a_label_without_photos_has_no_figures_on_the_card_and_is_not_the_weakest(place, tmp_path):
+    folder = shutil.copytree(place / "run-swin", tmp_path / "run")
+    run = record.read(folder)
+    figures = run.results | {"n/shape: circle": 0, "f1/shape: circle": 0.0, "precision/shape: circle": 0.0}
+    (folder / "eval_results.json").write_text(json.dumps(figures))
+    info = json.loads((folder / "run.json").read_text())
+    del info["captions"]  # as runs of before have none
+    (folder / "run.json").write_text(json.dumps(info))
+    text = str(cards.render(record.read(folder)))
+    assert "| shape: circle | – | – | – | – | – | 0 |" in text and "![confusion matrix shape]" in text
+    groups = [attributes.Group("shape", SHAPES, False), attributes.Group("tags", TAGS, True, 3)]
+    dataset = DatasetDict({"test": Dataset.from_dict({"shape": [], "tags": []}, features=Features(
+        {"shape": ClassLabel(names=list(SHAPES)), "tags": List(ClassLabel(names=list(TAGS)))}
+    ))})  # fmt: skip
+    assert attributes.of_dataset(dataset) == groups
+    figures |= {f"f1/{label}": 0.5 for label in run.info["labels"][1:]} | {"n/shape: square": 4, "n/tags: thin": 9}
+    figures |= {f"n/{label}": 2 for label in run.info["labels"] if label not in ("shape: square", "tags: thin")}
+    figures |= {"n/shape: circle": 0}
+    model = AutoModelForImageClassification.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    told = task.facts(model, processor, dataset, {"test": figures})
+    assert told["weakest"] == "tags: thin"
+    assert "In the macro F1 (precision, recall) 1 label that no photo has" in told["protocol"]
+    told = task.facts(model, processor, dataset, {"test": figures | {"f1/shape: circle": None}})
+    assert "macro F1" not in told["protocol"]
 
 
 def test_a_repeated_run_is_the_same_and_tells_what_to_type_next(place, tmp_path, monkeypatch, capsys):

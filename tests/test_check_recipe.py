@@ -4,6 +4,7 @@ import base64
 import csv
 import html
 import re
+import shlex
 import sys
 from io import BytesIO
 
@@ -271,3 +272,40 @@ def test_settings_of_boxes_need_boxes(tmp_path):
     photos(tmp_path / "plain", train=3, validation=1, test=1)
     with pytest.raises(InputError, match="objects"):
         check.main([str(tmp_path / "plain"), "--box_format", "xyxy"])
+
+
+def test_what_is_typed_next_reads_the_copy_as_it_was_checked(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw = [{"bytes": messy.encoded(messy.scene(number)), "path": None} for number in range(4)]
+    table = {"photo": raw, "color": ["red", "blue"] * 2, "tags": ["a|b", "a"] * 2, "title": list("wxyz")}
+    Dataset.from_dict(table).to_parquet("a.parquet")
+    with pytest.raises(InputError, match="image_column"):
+        check.main(["a.parquet"])
+    assert run("a.parquet", "--image_column", "photo", "--label_columns", "color", "tags", "--label_separator", "|",
+               "--max_pixels", "30000000", "--fix", "my copy") == 0  # fmt: skip
+    [again] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next:")]
+    typed = shlex.split(again)[shlex.split(again).index("--dataset") :]
+    assert typed == ["--dataset", "my copy", "--label_columns", "color", "tags", "--max_pixels", "30000000"]
+    assert shlex.join(typed) in (tmp_path / "my copy" / "README.md").read_text(encoding="utf-8")
+    assert run(*typed) == 0 and "labels were not checked" not in capsys.readouterr().out
+    dataset, _ = data.load("my copy", check.COLUMNS, label_columns=["color", "tags"], test_share=None)
+    assert data.attributes(dataset) == {"color": False, "tags": True}
+
+
+def test_labels_that_were_not_looked_at_are_told(tmp_path, capsys):
+    raw = [{"bytes": messy.encoded(messy.scene(number)), "path": None} for number in range(4)]
+    table = {"image": raw, "color": ["red", "blue"] * 2, "title": list("wxyz")}
+    Dataset.from_dict(table).cast_column("image", Image()).to_parquet(tmp_path / "a.parquet")
+    told = "labels were not checked: no label column found; columns: color, title; --label_columns NAME"
+    assert run(tmp_path / "a.parquet") == 0 and told in capsys.readouterr().out
+    assert run(tmp_path / "a.parquet", "--label_columns", "color") == 0
+    assert "labels were not checked" not in capsys.readouterr().out
+
+
+def test_the_copy_says_how_to_go_on(checked):
+    place, _ = checked
+    readme = (place / "copy" / "README.md").read_text(encoding="utf-8")
+    assert "hf-fashion classify --dataset copy\n" in readme and "--fix` again" in readme
+    assert "2 were left out" in readme
+    fixes = [row["to_do"] for row in rows_of(place / "copy" / "left_in.csv")]
+    assert fixes and all(fix.endswith("(in the source, then --fix again into a new folder)") for fix in fixes if fix)

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from datasets import DatasetDict
+from datasets import ClassLabel, DatasetDict
 from tiny import photos
 
 from hf_fashion import checks
@@ -55,3 +55,27 @@ def test_cleanlab_is_asked_for_by_name(shapes, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(InputError, match=r"pip install 'hf_fashion\[check\]'"):
         checks.check(shapes, Report({}), label_errors=True)
+
+
+def test_labels_that_are_perhaps_none_are_passed_over(shapes, monkeypatch):
+    """Of 24 photos 8 are `n/a`, which the guesses would doubt."""
+    shown = np.repeat(np.repeat(np.eye(2), 12, axis=0), 200, axis=1)
+    shown += np.random.default_rng(0).normal(0, 0.01, shown.shape)
+    monkeypatch.setattr(suspects, "features", lambda parts, limits: shown)
+    names = ClassLabel(names=["circle", "square", "n/a"])
+    labels = [2] * 4 + [0] * 7 + [1] * 9 + [2] * 4
+    rows = shapes["train"].remove_columns("label").add_column("label", labels, feature=names)
+    report = checks.check(DatasetDict(train=rows), Report({}), label_errors=True)
+    told = [finding for finding in report.findings if "looks like" in finding.found]
+    assert [(f.level, f.where) for f in told] == [("warning", "train:11")]
+    assert not any("n/a" in finding.found for finding in told)
+
+
+def test_doubts_of_a_bad_guesser_are_notes(shapes, monkeypatch):
+    noise = np.random.default_rng(0).normal(size=(24, 3))
+    monkeypatch.setattr(suspects, "features", lambda parts, limits: noise)
+    report = checks.check(DatasetDict(train=shapes["train"]), Report({}), label_errors=True)
+    told = [finding for finding in report.findings if "looks like" in finding.found]
+    assert len(told) > 1 and {finding.level for finding in told} == {"note"}
+    [hint] = [finding.found for finding in told if "weak hint" in finding.found]
+    assert hint.endswith("% of the 24 labels")

@@ -10,7 +10,7 @@ from PIL import Image as PILImage
 from hf_fashion import checks, data, images
 from hf_fashion.checks import pictures
 from hf_fashion.errors import InputError
-from hf_fashion.report import PICTURE, Report
+from hf_fashion.report import PICTURE, SHOWN, Report
 
 COLUMNS = Features({"image": Image(), "label": Value("string")})
 NAMES = ["dress", "hat"]
@@ -264,3 +264,45 @@ def test_bar_only_for_many(monkeypatch, capfd):
     monkeypatch.setattr(pictures, "BAR_FROM", 8)
     check(splits())
     assert "checking pictures" in capfd.readouterr().err
+
+
+def test_a_long_reason_is_printed_whole():
+    reason = "a HEIC photo: convert it to JPEG (or install and register pillow-heif), as was said already elsewhere"
+    report = Report({"source": "x"})
+    report.add("error", "n" * 100, "image", expected=PICTURE, found=reason, fix="mend")
+    table = str(report).splitlines()
+    column, end = table[1].index("found"), table[1].index("to do")
+    assert " ".join(line[column:end].strip() for line in table[2:]).startswith(reason)
+    assert "".join(line[7:77].strip() for line in table[2:]).startswith("n" * 100) and "\u2026" not in str(report)
+    assert max(map(len, table)) < 220
+
+
+def test_the_table_says_where_the_rest_is():
+    report = Report({"source": "my photos"})
+    for number in range(SHOWN + 3):
+        report.add("error", f"row {number}", "image", expected=PICTURE, found="gone", fix="mend")
+    assert "... and 3 more: --output_dir findings lists all" in str(report)
+    assert "... and 3 more: findings has all" in report.text("findings has all")
+    with pytest.raises(InputError, match="check.* --dataset 'my photos' --output_dir findings lists all"):
+        report.raise_on_errors()
+
+
+def test_an_error_fills_what_was_found_and_says_each_thing_to_do_once():
+    report = Report({"source": "x"})
+    for where, fix in (("a", "mend it"), ("b", "mend it, or leave it out"), ("c", "mend it")):
+        report.add("error", where, "image", expected="a", found="b", fix=fix)
+    with pytest.raises(InputError) as caught:
+        report.raise_on_errors()
+    assert caught.value.fix == "mend it, or leave it out" and caught.value.found.startswith("3 errors\nlevel")
+
+
+def test_what_to_do_about_photos_above_a_limit_names_the_setting():
+    photos = splits(train=split([0, 0, 1, 1, 1], row0=picture(5, (90, 80)), row1=picture(6, (50, 40)), row4=b""))
+    for name, limits in (("max_pixels", images.Limits(max_pixels=400)), ("max_bytes", images.Limits(max_bytes=2000))):
+        report = check(photos, limits=limits)
+        fixes = {finding.where: finding.fix for finding in report.of("error")}
+        assert "--on_bad_image drop" in fixes["train:0"] and "allow" not in fixes["train:4"]
+        value = int(fixes["train:0"].split(f"--{name} ")[1])
+        assert fixes["train:1"] == fixes["train:0"] and len(str(value).rstrip("0")) <= 2
+        report = check(photos, limits=images.Limits(**{name: value}))
+        assert [finding.where for finding in report.of("error")] == ["train:4"]

@@ -195,6 +195,30 @@ def test_runs_of_other_rows_are_named_with_the_reason_and_never_paired(changes, 
     assert len(verdicts) == 1 and "other" not in verdicts[0]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "cut", "says"),
+    [
+        ({}, ["test"], "; the test split was cut from train by seed 7, and there by 0: train with --split_seed 0"),
+        ({"split_seed": 3}, ["test"], "the test split was cut from train by seed 3, and there by 0"),
+        ({"split_seed": 0}, ["test"], None),
+        ({}, ["validation"], None),  # the photos of the test were given
+    ],
+)
+def test_runs_whose_test_photos_another_seed_cut_are_told_so(arguments, cut, says, tmp_path, capsys):
+    good, bad = made(tmp_path / "good", GOOD), made(tmp_path / "bad", BAD)
+    other = made(tmp_path / "other", GOOD, rows=[f"r{number + 10}" for number in range(30)])
+    for folder, seed, told in ((good, 0, {}), (bad, 0, {}), (other, 7, arguments)):
+        path = Path(folder) / "run.json"
+        info = json.loads(path.read_text()) | {"seed": seed, "arguments": told}
+        info["dataset"]["cut"] = cut
+        path.write_text(json.dumps(info))
+        results = Path(folder) / "eval_results.json"
+        assert json.loads(results.read_text())["split"] == "test"
+    out = compare(capsys, good, bad, other)
+    assert "other rows of the same photos" in out
+    assert says in out if says else "was cut from" not in out
+
+
 def test_what_is_no_finished_run_is_left_out_with_the_reason(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)  # long paths are cut in the table
     good = made(tmp_path / "good", GOOD)
@@ -333,6 +357,28 @@ def test_a_picture_is_written_where_it_is_asked_for_and_nowhere_else(tmp_path, m
     comparison.main(["good", "bad", "other", "--to", "plot.png"])
     assert min(Image.open(tmp_path / "plot.png").size) > 300
     assert capsys.readouterr().out.splitlines()[-1] == "plot.png"
+
+
+def drawn(folders, metric="accuracy"):
+    """The texts of the picture: title, names, and what stands in the column of differences."""
+    runs, _ = comparison._read(folders, metric)
+    groups = comparison._groups(runs)
+    tested = {group[0].name: comparison._tests(group, metric) for group in groups}
+    figure = comparison._picture(runs, groups, tested, metric)
+    left, *right = figure.axes
+    names = [label.get_text() for label in left.get_yticklabels()]
+    return figure._suptitle.get_text(), names, [text.get_text() for axes in right for text in axes.texts]
+
+
+def test_the_picture_names_the_rows_of_the_table_and_n_of_each_bar(tmp_path):
+    good, bad = made(tmp_path / "good", GOOD), made(tmp_path / "bad", BAD)
+    other = made(tmp_path / "other", BAD[:19], fingerprint="g")
+    title, names, right = drawn([good, other])
+    assert (title, right) == ("Accuracy", []) and names == ["good  (rows A, n = 30)", "other  (rows B, n = 19)"]
+    title, names, right = drawn([good, bad, other])
+    assert names == ["good  (rows A, n = 30)", "bad  (rows A, n = 30)", "other  (rows B, n = 19)"]
+    assert right[0] == "best of rows A" and right[1].startswith("worse by") and right[2] == "not comparable"
+    assert drawn([good, bad])[:2] == ("Accuracy, n = 30", ["good", "bad"])
 
 
 def test_the_figure_says_ties_and_differences_in_words():

@@ -8,8 +8,9 @@ import pytest
 from datasets import Image
 from loading import errors, expect_error, load, picture, put, table, texts, tree
 
-from hf_fashion import data
+from hf_fashion import checks, data
 from hf_fashion.errors import InputError
+from hf_fashion.report import DROP
 
 
 def test_class_folders(tmp_path):
@@ -133,4 +134,32 @@ def test_folders_without_classes(tmp_path):
     (tmp_path / "empty").mkdir()
     expect_error(tmp_path / "empty", "no folders and no pictures")
     put(tmp_path / "flat" / "1.png")
-    expect_error(tmp_path / "flat", "1 pictures without labels", "metadata.csv")
+    expect_error(tmp_path / "flat", "1 picture without labels", "metadata.csv")
+
+
+@pytest.mark.parametrize(("folders", "name"), [(("images",), "catalogue.csv"), (("IMG", "photos"), "list.tsv")])
+def test_a_table_beside_its_pictures_is_asked_for(tmp_path, monkeypatch, folders, name):
+    tree(tmp_path / "cata logue", folders, 3)
+    (tmp_path / "cata logue" / name).write_text("file_name,label\n")
+    monkeypatch.chdir(tmp_path)
+    expect_error("cata logue", name, f"did you mean --dataset 'cata logue/{name}'?")
+    expect_error(tmp_path / "cata logue", f"'{tmp_path}/cata logue/{name}'?")
+
+
+def test_a_table_beside_classes_is_a_document(tmp_path):
+    (tree(tmp_path, ("dress", "images"), 5) / "list.csv").write_text("a,b\n")
+    assert "list.csv image passed over" in texts(load(tmp_path)[1], "note")
+
+
+def test_documents_in_class_folders_are_passed_over(tmp_path):
+    tree(tmp_path, count=5)
+    for name in ("README.txt", "LIST.CSV", "notes.jpg"):
+        (tmp_path / "hat" / name).write_text("of last summer")
+    put(tmp_path / "hat" / "photo.txt")  # a picture all the same
+    _, report = load(tmp_path)
+    assert [(f.where, f.fix) for f in report.of("error")] == [("hat/notes.jpg", DROP)] and "drop" in DROP
+    assert "hat/LIST.CSV image passed over" in texts(report, "note") and "hat/README.txt image" in texts(
+        report, "note"
+    )
+    checks.check(report=report, dataset=load(tmp_path)[0], on_bad_image="drop")
+    assert [row["where"] for row in report.left_out] == ["hat/notes.jpg"] and sum(report.sizes.values()) == 11

@@ -1,9 +1,13 @@
 """Pictures: nothing lies on something else or is cut off, whatever the names are and however many."""
 
 import itertools
+from pathlib import Path
 
+import jinja2
 import numpy as np
 import pytest
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+from datasets import Image as Photo
 from matplotlib.text import Text
 from PIL import Image
 
@@ -64,8 +68,8 @@ def compared(count):
 
 def apart(count):
     values = [(0.9 - 0.03 * place, None, None) for place in range(count)]
-    words = ["best of rows A", *["other rows"] * (count - 1)]
-    return plots.comparison(NAMES[:count], values, [None] * count, words, "accuracy", "n from 80 to 316")
+    rows = [f"rows {'ABC'[place % 3]}, n = {80 + place}" for place in range(count)]
+    return plots.comparison(NAMES[:count], values, [None] * count, [""] * count, "accuracy", "", rows)
 
 
 def swept(count):
@@ -112,6 +116,23 @@ def test_the_curve_of_one_epoch_shows_its_values():
     assert not longer.axes[0].texts
 
 
+def spans(*values):
+    history = [{"epoch": float(place), "step": place, "eval_accuracy": value} for place, value in enumerate(values)]
+    low, high = plots.learning_curve(history, "accuracy").axes[1].get_ylim()
+    return low, high
+
+
+def test_one_photo_more_is_no_leap_of_the_curve():
+    low, high = spans(0.59, 0.6, 0.61)
+    assert high - low == pytest.approx(0.1) and (low + high) / 2 == pytest.approx(0.6)
+    low, high = spans(0.2, 0.9)
+    assert low < 0.2 and high > 0.9 and high - low < 0.8  # a real rise is shown as it is
+
+
+def test_the_two_kinds_of_interval_are_named():
+    assert "bootstrap; Wilson where all or none are right" in f1(2)._suptitle.get_text()
+
+
 def test_a_curve_that_was_not_measured_says_so():
     _, right = plots.learning_curve(HISTORY[:1], "accuracy").axes
     assert not right.axison and [text.get_text() for text in right.texts] == ["not measured"]
@@ -135,6 +156,18 @@ def test_a_sweep_has_its_best_first_and_numbers_by_size():
     assert [y for _, y in dots] == pytest.approx([0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
 
 
+def test_points_of_one_value_stand_nearer_to_its_tick_than_to_any_other():
+    for count in (2, 12):
+        points = [{"rate": rate} for rate in ("1e-3", "3e-3") for _ in range(count)]
+        values = [[0.5 + 0.01 * place] for place in range(2 * count)]
+        figure = plots.sweep({"rate": ("1e-3", "3e-3")}, ["0"] * 2 * count, points, values, "f1_macro")
+        [axes] = figure.axes
+        places = [float(line.get_xdata()[0]) for line in axes.lines if line.get_marker() == "o"]
+        assert len(set(places)) == 2 * count
+        assert max(min(abs(place), abs(place - 1)) for place in places) <= (0.05 if count == 2 else 0.15)
+        assert axes.get_ylabel() == "f1 macro"
+
+
 def test_the_sheet_of_attributes_takes_turns():
     """The net is surest about the 20 tags; the mistakes about shape are seen all the same."""
     groups = [
@@ -154,3 +187,79 @@ def test_the_sheet_of_attributes_takes_turns():
         (1, "shape", "is a", "said b", 0.7), (2, "shape", "is a", "said b", 0.6), (0, "shape", "is a", "said b", 0.5),
     ]  # fmt: skip
     assert len(found) == 603 and found[0][:4] == (0, "tags", "not tag 0", "said so")
+
+
+FRUIT, TAGS = ("apple", "pear", "plum", "fig"), ("soft", "round", "rare")
+
+
+@pytest.fixture(scope="module")
+def tagged():
+    """Four photos, a column of one fruit (`fig` is never said and no photo has it) and one of tags, and predictions:
+    the first photo is wrong in all, `plum` and `rare` are said and no photo has them."""
+    fruit, tags = ClassLabel(names=list(FRUIT)), List(ClassLabel(names=list(TAGS)))
+    columns = {"image": Photo(), "source_row": Value("string"), "Fruit, fresh": fruit, "tags": tags}
+    table = {
+        "image": [Image.new("RGB", (8, 8))] * 4, "source_row": list("abcd"), "Fruit, fresh": [0, 1, 1, 1],
+        "tags": [[0], [1], [1], [1]],
+    }  # fmt: skip
+    dataset = DatasetDict({"test": Dataset.from_dict(table, features=Features(columns))})
+    groups = attributes.classes(dataset)
+    truth = np.array([[1, 0, 0, 0, 1, 0, 0], *[[0, 1, 0, 0, 0, 1, 0]] * 3], dtype=float)
+    scores = np.where(truth == 1, 0.9, 0.05)
+    scores[0] = [0.1, 0.1, 0.8, 0, 0.1, 0.95, 0.9]
+    label = ClassLabel(names=attributes.names(groups))
+    kinds = {
+        "split": Value("string"), "row": Value("int32"), "predictions": List(label),
+        "references": List(Value("float32")), "scores": List(Value("float32")),
+    }  # fmt: skip
+    said = [np.flatnonzero(row > 0.5).tolist() for row in scores]
+    rows = {"split": ["test"] * 4, "row": [0, 1, 2, 3], "predictions": said, "references": truth.tolist(),
+            "scores": scores.tolist()}  # fmt: skip
+    predictions = Dataset.from_dict(rows, features=Features(kinds))
+    return dataset, predictions, attributes.evaluate(predictions, groups)
+
+
+def title_of(figure):
+    told = figure._suptitle.get_text() if figure._suptitle else figure.axes[0].get_title(loc="left")
+    return told.replace("\n", " ")
+
+
+def test_plots_of_attributes_are_called_by_attribute_and_say_what_they_do_not_show(tagged):
+    dataset, predictions, results = tagged
+    drawn = attributes.figures(predictions, results, dataset)
+    assert drawn.keys() == {"f1_by_label", "confusion_matrix_fruit-fresh", "surest_mistakes"}
+    matrix = drawn["confusion_matrix_fruit-fresh"]
+    assert [label.get_text() for label in matrix.axes[0].get_yticklabels()] == ["apple", "pear", "plum"]
+    assert title_of(matrix).endswith("n = 4; not shown: 1 value with no photo and no prediction")
+    shown = [label.get_text().split("  ")[0] for label in drawn["f1_by_label"].axes[0].get_yticklabels()]
+    assert sorted(shown) == ["Fruit, fresh: apple", "Fruit, fresh: pear", "tags: round", "tags: soft"]
+    assert "n = 4; not shown: 3 labels with no photo" in title_of(drawn["f1_by_label"])
+    sheet = drawn["surest_mistakes"]
+    assert "Surest of 4 mistakes, one a photo" in title_of(sheet)
+    assert [axes.get_title() for axes in sheet.axes if axes.get_title()] == ["Fruit, fresh\nis apple\nsaid plum 0.80"]
+    for figure in drawn.values():
+        refuse_overlaps(figure)
+
+
+def test_names_of_attributes_that_look_alike_in_a_file_name_get_a_number():
+    groups = [Group(name, ("a", "b"), False, 2 * place) for place, name in enumerate(["Größe", "Gr  e", "色", "形"])]
+    groups.append(Group("tags", ("a",), True, 8))
+    names = attributes._confusion_plots(groups)
+    assert {plot.removeprefix("confusion_matrix_"): group.name for plot, group in names.items()} == {
+        "gr-e": "Größe", "gr-e_2": "Gr  e", "2": "色", "3": "形",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["classification", "attributes"])
+def test_a_table_has_no_figures_of_a_label_without_photos(kind):
+    folder = Path(plots.__file__).parent / "templates"
+    template = jinja2.Environment(loader=jinja2.FileSystemLoader(folder)).get_template(f"figures_{kind}.md")
+    text = template.render(
+        results={"n": 9, "n/hat": 9, "n/shoe": 0}, labels=["hat", "shoe"], table_labels=["hat", "shoe"], headline=[],
+        info={"protocol": "", "groups": {}, "plots": ["confusion_matrix_fruit"], "captions": None},
+        md=str, share=lambda key: "0.50", fmt=None, plots="plots",
+    )  # fmt: skip
+    [hat, shoe] = [line for line in text.splitlines() if line.startswith(("| hat", "| shoe"))]
+    assert "0.50 to 0.50 | 9 |" in hat and "0.50" not in shoe and shoe.endswith("– | 0 |")
+    assert hat.count("|") == shoe.count("|")
+    assert "![confusion matrix fruit](plots/confusion_matrix_fruit.png)" in text

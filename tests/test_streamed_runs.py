@@ -38,7 +38,7 @@ def test_a_streamed_run_leaves_a_whole_folder_and_says_what_was_not_checked(tmp_
     assert (run.results["n"], run.results["validation"]["n"]) == (15, 12)
     assert run.predictions.num_rows == 27
     card = (run.folder / "README.md").read_text()
-    assert "not looked at before training" in card and "1 rows were left out" in card
+    assert "not looked at before training" in card and "1 row was left out" in card
     steps = [entry["step"] for entry in run.info["history"] if "loss" in entry]
     assert steps == [4, 8]  # 27 rows in batches of 8, twice
     assert {"model.safetensors", "run.json", "eval_results.json", "predictions.parquet", "README.md"} <= {

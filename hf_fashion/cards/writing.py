@@ -108,7 +108,10 @@ def render(
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), keep_trailing_newline=True).get_template(
         f"{info['recipe']}.md"
     )
-    weakest = sorted(labels, key=lambda label: (results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0.0))
+    weakest = sorted(
+        labels,
+        key=lambda label: (not results[f"n/{label}"], results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0),
+    )
     shown = set(weakest[:ROWS_SHOWN])
     usage, shown_command = _usage(info.get("usage", {}), repo), _without_folders(info["command"])
     fenced = [usage.get("output", ""), usage.get("code", ""), shown_command, command or ""]

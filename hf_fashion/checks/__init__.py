@@ -8,8 +8,9 @@
 `hf-fashion check PHOTOS` does all of it from the command line.
 """
 
-from hf_fashion.checks.cleaning import fix, refuse_in_use
+from hf_fashion.checks.cleaning import fix, options, refuse_in_use
+from hf_fashion.checks.labels import tell_unchecked
 from hf_fashion.checks.page import write
 from hf_fashion.checks.whole import after_training, check, drop
 
-__all__ = ["after_training", "check", "drop", "fix", "refuse_in_use", "write"]
+__all__ = ["after_training", "check", "drop", "fix", "options", "refuse_in_use", "tell_unchecked", "write"]

@@ -1,6 +1,7 @@
 """A copy of a dataset without what is certainly wrong in it, and two lists: what was left out, and what was not."""
 
 import csv
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import yaml
 from datasets import Dataset, DatasetDict
 from datasets.table import embed_table_storage
 
+from hf_fashion import images
+from hf_fashion.checks import labels
 from hf_fashion.checks.pictures import Place, row_names
 from hf_fashion.errors import InputError, writing
 from hf_fashion.report import ONE_SPLIT, PICTURE, Finding, Report
@@ -16,10 +19,14 @@ from hf_fashion.splits import ORDER
 
 LEFT_OUT, LEFT_IN = "left_out.csv", "left_in.csv"
 _BATCH = 64  # rows in memory at once, and in a row group
+_AGAIN = "in the source, then --fix again into a new folder"
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
-def fix(dataset: DatasetDict, report: Report, folder: str | Path, *, lost: Sequence[Finding] = ()) -> Path:
+def fix(
+    dataset: DatasetDict, report: Report, folder: str | Path, *, lost: Sequence[Finding] = (),
+    limits: images.Limits = images.LIMITS,
+) -> Path:  # fmt: skip
     """Writes a cleaned copy that `data.load` reads, as `data/<split>-00000-of-00001.parquet`.
 
     Left out are pictures that cannot be read, and equal pictures in two splits: the copy in test stays, else the one
@@ -32,6 +39,7 @@ def fix(dataset: DatasetDict, report: Report, folder: str | Path, *, lost: Seque
         report: What `check` found in it.
         folder: A new or empty folder.
         lost: Errors of loading, whose rows are not in the dataset and so not in the copy.
+        limits: With which it was checked.
 
     Returns:
         The folder.
@@ -61,11 +69,22 @@ def fix(dataset: DatasetDict, report: Report, folder: str | Path, *, lost: Seque
         settled = (PICTURE, ONE_SPLIT)
         _table(
             folder / LEFT_IN, ("level", "where", "column", "found", "to_do"),
-            [(f.level, f.where, f.column, f.found, f.fix)
+            [(f.level, f.where, f.column, f.found, f"{f.fix} ({_AGAIN})" if f.fix else "")
              for f in report.findings if f.level != "note" and f.expected not in settled and f not in lost],
         )  # fmt: skip
-        (folder / "README.md").write_text(_readme(report, sizes, len(told)), encoding="utf-8")
+        typed = shlex.join(["--dataset", folder.name, *options(dataset, report, limits)])
+        (folder / "README.md").write_text(_readme(report, sizes, len(told), typed), encoding="utf-8")
     return folder
+
+
+def options(dataset: DatasetDict, report: Report, limits: images.Limits = images.LIMITS) -> list[str]:
+    """What is typed beside `--dataset` to read a copy as it was checked: its columns of labels, unless it is `label`
+    alone, and limits that are not the default ones."""
+    names = labels.columns(dataset, report)
+    typed = ["--label_columns", *names] if names and names != ["label"] else []
+    for name, value in vars(limits).items():
+        typed += [f"--{name}", f"{value:.15g}"] if value != getattr(images.LIMITS, name) else []
+    return typed
 
 
 def refuse_in_use(folder: str | Path | None) -> None:
@@ -116,10 +135,13 @@ def _table(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> No
         table.writerows([[f"'{text}" if text.startswith(_FORMULA) else text for text in row] for row in rows])
 
 
-def _readme(report: Report, sizes: dict[str, int], left_out: int) -> str:
+def _readme(report: Report, sizes: dict[str, int], left_out: int, typed: str) -> str:
     front = f"---\n{yaml.safe_dump({'license': report.source.get('license') or 'unknown'})}---\n\n"
     rows = ", ".join(f"{split} {size}" for split, size in sizes.items())
+    were = "was" if left_out == 1 else "were"
     return (
-        f"{front}# A cleaned copy\n\nMade by `hf-fashion check --fix`. Rows: {rows}; {left_out} were left out, each "
-        f"named with its reason in {LEFT_OUT}.\nWhat takes a judgement was left in, and is listed in {LEFT_IN}.\n"
+        f"{front}# A cleaned copy\n\nMade by `hf-fashion check --fix`. Rows: {rows}; {left_out} {were} left out, each "
+        f"named with its reason in {LEFT_OUT}.\nWhat takes a judgement was left in, and is listed in {LEFT_IN}.\n\n"
+        f"To go on, use the copy as it is:\n\n    hf-fashion classify {typed}\n\n"
+        f"or mend in the source what {LEFT_IN} names, and run `hf-fashion check --fix` again into a new folder.\n"
     )

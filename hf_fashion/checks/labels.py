@@ -25,6 +25,23 @@ _GARMENTS = frozenset(
 )
 
 
+def columns(dataset: DatasetDict, report: Report) -> list[str]:
+    """The columns that are labels, and not carried along; none for pictures alone, or with boxes."""
+    features = next(iter(dataset.values())).features
+    kinds = {name: feature.feature if is_list(feature) else feature for name, feature in features.items()}
+    return [name for name, kind in kinds.items() if isinstance(kind, ClassLabel) and name not in report.carried]
+
+
+def tell_unchecked(dataset: DatasetDict, report: Report) -> None:
+    """Notes that no labels were looked at, where there are none (those of boxes are)."""
+    if columns(dataset, report) or "objects" in next(iter(dataset.values())).features:
+        return
+    others = [cell(name, 30) for name in report.carried]
+    told = f"; columns: {', '.join(others[:_SHOWN])}" + f" and {len(others) - _SHOWN} more" * (len(others) > _SHOWN)
+    hint = f"{told}; --label_columns NAME" * bool(others)
+    report.add("note", "dataset", "", found=f"labels were not checked: no label column found{hint}")
+
+
 def tell_names(dataset: DatasetDict, column: str, report: Report) -> bool:
     """Tells of splits whose ClassLabel has other names than the first one's, or in another order.
 

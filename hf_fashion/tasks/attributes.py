@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -232,16 +233,20 @@ def figures(
     limits: images.Limits = images.LIMITS,
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), F1 by label, confusions of each exclusive group,
-    and the surest mistakes with their photos."""
+    and the surest mistakes with their photos, each photo once.
+
+    A value that no photo has is left out, and the titles say how many such values there are.
+    """
     groups, figured = attributes.of_dataset(dataset), results[split]
     of_split = f"{split} split, n = {figured['n']}"
     drawn = {}
     if history:
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
-    present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
+    present = _present(groups, figured)
     # Of many labels the frequent ones: the weakest would be those of one photo, about which nothing can be said.
     often = set(sorted(present, key=lambda label: -figured[f"n/{label}"])[: plots.MOST_ROWS])
     cut = f" (the {plots.MOST_ROWS} most frequent of {len(present)})" if len(present) > plots.MOST_ROWS else ""
+    cut += _not_shown(sum(len(group.labels) for group in groups) - len(present), "label", "no photo")
     present = [label for label in present if label in often]
     value, low, high = ([figured[f"{key}/{label}"] for label in present] for key in ("f1", "f1_low", "f1_high"))
     counts = [figured[f"n/{label}"] for label in present]
@@ -249,7 +254,7 @@ def figures(
     drawn["f1_by_label"] = plots.intervals(present, value, low, high, counts, title)
     rows = record.of_split(predictions, split)
     truth, said, scores = np.asarray(rows["references"], dtype=float), _said(rows), np.asarray(rows["scores"])
-    for number, group in enumerate((group for group in groups if not group.many), start=1):
+    for name, group in _confusion_plots(groups).items():
         known = ~np.isnan(truth[:, group.start])
         if known.any():
             pairs = truth[known][:, group.span].argmax(axis=1), said[known][:, group.span].argmax(axis=1)
@@ -257,17 +262,47 @@ def figures(
             np.add.at(matrix, pairs, 1)
             occurs = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
             title = f"{group.name}: confusions, {split} split, n = {known.sum()}"
-            drawn[f"confusion_matrix_{number}"] = plots.confusion_matrix(
+            title += _not_shown(len(group.labels) - len(occurs), "value", "no photo and no prediction")
+            drawn[name] = plots.confusion_matrix(
                 matrix[np.ix_(occurs, occurs)].tolist(), [group.labels[place] for place in occurs], title
             )
     wrong = _mistakes(groups, truth, said, scores)
-    surest = wrong[:SHOWN]
+    first: dict[int, tuple[int, str, str, str, float]] = {}
+    for mistake in wrong:
+        first.setdefault(mistake[0], mistake)  # a photo of which much is wrong would fill the sheet
+    surest = list(first.values())[:SHOWN]
     drawn["surest_mistakes"] = plots.photo_sheet(
         examples.photos(dataset[split], [row for row, *_ in surest], limits=limits),
         [f"{group}\n{is_}\n{said_} {score:.2f}" for _, group, is_, said_, score in surest],
-        f"Surest of {len(wrong)} mistakes, {of_split}" + ", the attributes in turn" * (len(groups) > 1),
+        f"Surest of {len(wrong)} mistakes, one a photo, {of_split}" + ", the attributes in turn" * (len(groups) > 1),
     )
     return drawn
+
+
+def _present(groups: Sequence[Group], figured: Mapping[str, Any]) -> list[str]:
+    """The labels that some photo has: of any other F1 is 0 or nothing, whatever the model can do."""
+    return [label for label in attributes.names(groups) if figured[f"n/{label}"]]
+
+
+def _not_shown(number: int, what: str, lacks: str) -> str:
+    if not number:
+        return ""
+    return f"; not shown: {number} {what}{'s' * (number > 1)} with {lacks}"
+
+
+def _confusion_plots(groups: Sequence[Group]) -> dict[str, Group]:
+    """Name of the plot, fit for a file and an address -> the group; of exclusive groups only."""
+    found: dict[str, Group] = {}
+    for group in groups:
+        if group.many:
+            continue
+        name = plain = "confusion_matrix_" + re.sub(r"[^a-z0-9]+", "-", group.name.lower()).strip("-")[:60]
+        number = 1
+        while name in found or name == "confusion_matrix_":  # nothing but letters of other scripts
+            number += 1
+            name = f"{plain.rstrip('_')}_{number}"
+        found[name] = group
+    return found
 
 
 def usage(model: str, photo: str) -> str:
@@ -303,7 +338,14 @@ def facts(
 ) -> dict[str, Any]:
     """What the card says in words; see `classify.facts`. Of attributes, `predictions` tell it nothing."""
     groups, figured = attributes.of_dataset(dataset), results[split]
-    present = [label for label in attributes.names(groups) if figured[f"f1/{label}"] is not None]
+    present = _present(groups, figured)
+    only_said = sum(figured[f"f1/{label}"] is not None for label in attributes.names(groups)) - len(present)
+    macro = ""
+    if only_said:
+        labels = f"{only_said} label{'s' * (only_said > 1)} that no photo has and that the model said"
+        macro = (
+            f" In the macro F1 (precision, recall) {labels} count{'s' * (only_said == 1)} as 0, as in scikit-learn."
+        )
     if chosen_by is not None:
         selection = f"The checkpoint was chosen by {chosen_by} on {len(dataset['validation'])} validation photos"
     else:
@@ -321,8 +363,10 @@ def facts(
         "protocol": f"{selection}{'; m' if selection else 'M'}easured once on all {figured['n']} photos of the "
         f"{split} split, one view a photo, each label on the photos of which its attribute is known. Of an attribute "
         "with one label a photo the highest softmax score is the prediction; of others, all labels whose sigmoid "
-        "score reaches their threshold.",
-        "weakest": min(present, key=lambda label: figured[f"f1/{label}"], default=""),
+        "score reaches their threshold." + macro,
+        "captions": {plot: f"{group.name}: confusion matrix" for plot, group in _confusion_plots(groups).items()},
+        # Of equal ones the one of most photos, of which it is known best.
+        "weakest": min(present, key=lambda label: (figured[f"f1/{label}"], -figured[f"n/{label}"]), default=""),
     }
 
 

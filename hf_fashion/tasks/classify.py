@@ -413,11 +413,13 @@ def figures(
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
     drawn["confusion_matrix"] = plots.confusion_matrix(figured["confusion_matrix"], labels, f"Confusions, {of_test}")
     present = [label for label in labels if figured[f"n/{label}"]]
+    missing = len(labels) - len(present)
     weakest = sorted(present, key=lambda label: figured[f"f1/{label}"])[: plots.MOST_ROWS]
     present = [label for label in present if label in set(weakest)]
     value, low, high = ([figured[f"{key}/{label}"] for label in present] for key in ("f1", "f1_low", "f1_high"))
     counts = [figured[f"n/{label}"] for label in present]
     cut = f" (the {len(present)} weakest classes)" if len(present) == plots.MOST_ROWS else ""
+    cut += f"; not shown: {missing} class{'es' * (missing > 1)} with no photo" if missing else ""
     title = f"F1 by class with 95 % intervals, {of_test}{cut}"
     drawn["f1_by_class"] = plots.intervals(present, value, low, high, counts, title)
     rows = record.of_split(predictions, split)
@@ -527,5 +529,5 @@ def facts(
         "preprocessing": backbones.input_spec(processor).in_words(),
         "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
         f"split, one view a photo; the highest softmax score is the prediction.{_unsure(model, predictions)}",
-        "weakest": min(present, key=lambda label: figured[f"f1/{label}"]),
+        "weakest": min(present, key=lambda label: (figured[f"f1/{label}"], -figured[f"n/{label}"])),
     }
