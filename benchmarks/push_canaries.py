@@ -122,6 +122,46 @@ def after_weights(place: Path) -> None:
         file.write(MARK.encode())
 
 
+def in_a_name_of_weights(place: Path) -> None:
+    save_file({f"x.{TOKEN}": np.arange(4, dtype=np.float32)}, place / "model.safetensors")
+
+
+def home_in_weights(place: Path) -> None:
+    save_file({"head": np.arange(4, dtype=np.float32)}, place / "model.safetensors", {"path": f"{HOME}/x"})
+
+
+def between_weights(place: Path) -> None:
+    one = {"dtype": "U8", "shape": [1]}
+    header = json.dumps({"a": one | {"data_offsets": [0, 1]}, "b": one | {"data_offsets": [40, 41]}}).encode()
+    hidden = b"\x00" + MARK.encode().ljust(39) + b"\x00"
+    (place / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + hidden)
+
+
+def in_the_colours_of_a_jpeg(place: Path) -> None:
+    picture("widget/a.jpg", "JPEG")(place)
+    before, part = (place / "widget" / "a.jpg").read_bytes(), b"Adobe\x00d\x00\x00\x00\x00\x01" + MARK.encode()
+    segment = b"\xff\xee" + struct.pack(">H", len(part) + 2) + part
+    (place / "widget" / "a.jpg").write_bytes(before[:2] + segment + before[2:])
+
+
+def in_a_frame_of_a_webp(place: Path) -> None:
+    (place / "examples").mkdir()
+    path = place / "examples" / "a.webp"
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(path, "WEBP", save_all=True, append_images=frames[1:])
+    data = path.read_bytes()
+    start = data.index(b"ANMF")
+    length = struct.unpack("<I", data[start + 4 : start + 8])[0]
+    hidden = b"JUNK" + struct.pack("<I", len(MARK)) + MARK.encode() + b"\x00" * (len(MARK) % 2)
+    end = start + 8 + length
+    data = data[: start + 4] + struct.pack("<I", length + len(hidden)) + data[start + 8 : end] + hidden + data[end:]
+    path.write_bytes(data[:4] + struct.pack("<I", len(data) - 8) + data[8:])
+
+
+def in_readme(line: str) -> Callable[[Path], None]:
+    return text("README.md", f"{CARD}\n{line}\n")
+
+
 CANARIES: dict[str, Callable[[Path], None]] = {
     "token in README.md": text("README.md", f"{CARD}\n`huggingface-cli login --token {TOKEN}`\n"),
     "token in run.json, in the command": entry("run.json", command=f"classify --hub_token {TOKEN}"),
@@ -166,6 +206,33 @@ CANARIES: dict[str, Callable[[Path], None]] = {
     "config.json, a link out of the folder": link("config.json", "config.json"),
     "plots/bars.png, a link out of the folder": link("plots/bars.png", "photo.png"),
     "a folder that is a link out": link("examples", "."),
+    "token in the name of a tensor": in_a_name_of_weights,
+    "home folder in the weights' metadata": home_in_weights,
+    "bytes between the weights": between_weights,
+    "bytes behind the colours of a JPEG": in_the_colours_of_a_jpeg,
+    "a part more in a frame of a WebP": in_a_frame_of_a_webp,
+    "token behind X_": in_readme(f"X_{TOKEN}"),
+    "token behind KEY": in_readme(f"KEY{TOKEN}"),
+    "token in base64": in_readme(f"x {base64.b64encode(TOKEN.encode()).decode()}"),
+    "token with a letter without width": in_readme(f"{TOKEN[:8]}\u200b{TOKEN[8:]} {MARK}"),
+    "HF_TOKEN=": in_readme(f"HF_TOKEN={MARK}0123456789"),
+    "token:": in_readme(f"token: {MARK}0123456789"),
+    "DB_PASS=": in_readme(f"DB_PASS={MARK}0123456789"),
+    "AccountKey=": in_readme(f"AccountKey={MARK}ABCDEFGHIJKLMNOPQRSTUV=="),
+    "key of SendGrid": in_readme(f"SG.{MARK}aaaaaaaaaa.{'b' * 43}"),
+    "key of Groq": in_readme(f"gsk_{'a7' * 20} {MARK}"),
+    "hook of Slack": in_readme(f"https://hooks.slack.com/services/T00000000/B00000000/{MARK}"),
+    "token in an address": in_readme(f"https://{MARK}0123456789@git.example.org/x"),
+    "Bearer": in_readme(f"curl -H 'X: Bearer {MARK}0123456789'"),
+    "password in an address with marks": raw("config.json", f'{{"a": "https:\\/\\/jane:{MARK}@h.org\\/x"}}'.encode()),
+    "home folder in an entry that stands twice": raw("config.json", f'{{"a": "{HOME}/q", "a": 1}}'.encode()),
+    "home folder alone in README.md": in_readme("cd /home/jane_roe"),
+    "home folder alone, of a Mac": in_readme("cd /Users/jane_roe/"),
+    "home folder alone in run.json": entry("run.json", place="/home/jane_roe"),
+    "home folder behind : = -I @": in_readme(f"p:{HOME} PATH=/usr/bin:{HOME}/b -I{HOME}/c @{HOME}/d -v /data:{HOME}"),
+    "home folder with a blank": in_readme("in /home/jane_roe smith/photos/x"),
+    "home folder with a blank, of Windows": in_readme(r"in C:\Users\jane_roe smith\photos\x"),
+    "home folder with slashes otherwise": in_readme("%2Fhome%2Fjane_roe%2Fx //home/jane_roe/x /c/Users/jane_roe/x"),
     "a text in Unicode's wide letters": raw("README.md", f"{CARD}{TOKEN}".encode("utf-16")),
 }
 NEVER = (TOKEN, HOME, "jane_roe", MARK, GPS)

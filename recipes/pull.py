@@ -2,12 +2,17 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion"]
 # ///
-"""Pull a model, photos or a Space from the Hub: all of it or an error, and nothing in it that could run.
+"""Pull a model, photos or a Space from the Hub: all of its data or an error.
+
+Taken are weights (safetensors, ONNX), configs, texts, tables and pictures, by the endings of their names; all else may
+run code when it is opened or loaded, stays on the Hub, and is named: scripts, pickles, archives, a Space's app.
 
     hf-fashion pull you/dresses                          # into the Hub's cache
     hf-fashion pull you/dresses ./dresses --verify       # into a folder, its checksums compared
     hf-fashion pull you/photos --type dataset --revision v1
+    hf-fashion pull you/dresses ./dresses --overwrite    # also over files that you changed there
 
+A file in the folder that no pull wrote, or that was changed since, is refused before anything is fetched.
 It ends with the folder, the commit, and the settings that name just this commit.
 """
 
@@ -15,7 +20,7 @@ import argparse
 import sys
 
 from hf_fashion import hub
-from hf_fashion.errors import script
+from hf_fashion.errors import printable, script
 
 SETTINGS = {
     "model": "--model {repo} --model_revision {commit}",
@@ -25,9 +30,13 @@ SETTINGS = {
 
 def main(argv: list[str] | None = None) -> hub.Pulled:
     args = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
-    pulled = hub.pull(args.repo, args.type, revision=args.revision, folder=args.folder, verify=args.verify)
+    pulled = hub.pull(
+        args.repo, args.type, revision=args.revision, folder=args.folder, verify=args.verify, overwrite=args.overwrite,
+    )  # fmt: skip
     for path in pulled.left_out:
-        print(f"left out: {path} (may run code)")
+        print(printable(f"left out: {path} (may run code, or of a kind that is not known to be data)"))
+    for path in pulled.removed:
+        print(printable(f"removed: {path} (of an earlier pull, and not in this commit)"))
     print(f"folder: {pulled.folder}")
     print(f"commit: {pulled.commit}" + (", checksums equal to the Hub's" if args.verify else ""))
     if args.type in SETTINGS:
@@ -42,6 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--type", choices=("model", "dataset", "space"), default="model", help="Default: model.")
     parser.add_argument("--revision", help="Branch, tag or commit. Default: the newest of main.")
     parser.add_argument("--verify", action="store_true", help="Compare each file's checksum with the Hub's.")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="Give up what was changed or put into the folder since."
+    )
     return parser
 
 

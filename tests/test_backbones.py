@@ -7,7 +7,7 @@ import pytest
 import timm
 import torch
 import transformers
-from tiny import KINDS, LABELS, batch, logits, save
+from tiny import KINDS, LABELS, batch, logits, save, tiny
 from transformers import AutoModelForImageClassification
 
 from hf_fashion import backbones
@@ -110,3 +110,17 @@ def test_a_distilled_deit_gets_the_class_that_can_train(tmp_path):
 def test_labels_that_make_no_classifier(labels, checkpoints):
     with pytest.raises(InputError, match="two or more different class names"):
         backbones.load_classifier(checkpoints["vit"], labels)
+
+
+def test_a_checkpoints_own_labels_may_repeat(tmp_path):
+    config = tiny("resnet", tmp_path, labels=3) / "config.json"
+    told = json.loads(config.read_text())
+    names = {"0": "crane", "1": "hat", "2": "crane"}
+    for numbers, fine in (({"crane": 2, "hat": 1}, True), ({"crane": 1, "hat": 1}, False), ({"crane": -1}, False)):
+        config.write_text(json.dumps(told | {"id2label": names, "label2id": numbers}))
+        if fine:
+            model, _ = backbones.load_classifier(tmp_path)
+            assert [*model.config.id2label.values()] == ["crane", "hat", "crane"]
+        else:
+            with pytest.raises(InputError, match="id2label and label2id"):
+                backbones.load_classifier(tmp_path)

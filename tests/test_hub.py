@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from hf_fashion import cards
 from hf_fashion import hub as ours
 from hf_fashion.errors import InputError
-from hf_fashion.hub import client, pulling, pushing
+from hf_fashion.hub import clean, client, pulling, pushing
 from hf_fashion.recipes import pull as pull_recipe
 from hf_fashion.recipes import push as push_recipe
 
@@ -270,6 +271,137 @@ def test_weights_of_an_older_push_do_not_stay_beside_the_new(hub, folder, capsys
     assert "taken out there, as it is of an earlier push: model.safetensors.index.json" in capsys.readouterr().out
 
 
+def test_the_push_of_another_person_or_of_another_run_is_not_written_over(hub, folder, tmp_path, monkeypatch):
+    hub.add_org("maison", ["ada", "eve"])
+    ours.push(folder, "maison/shirts")
+    repo = hub.repo("maison/shirts")
+    kept = repo.files()
+    with refused("coats as ada", "model.safetensors, .*of another name", "--overwrite", error=InputError):
+        ours.push(run_folder(tmp_path / "coats"), "maison/shirts")
+    with monkeypatch.context() as eve:
+        eve.setenv("HF_TOKEN", hub.add_token("eve"))
+        other = run_folder(tmp_path / "eve" / "shirts")
+        with refused("shirts as eve", "model.safetensors", "by ada", error=InputError):
+            ours.push(other, "maison/shirts")
+        assert repo.files() == kept
+        ours.push(other, "maison/shirts", overwrite=True)
+        assert repo.files()["model.safetensors"] == (other / "model.safetensors").read_bytes()
+    with refused("as the last push of shirts as ada left them", "model.safetensors", "by eve", error=InputError):
+        ours.push(folder, "maison/shirts")
+
+
+@pytest.mark.parametrize("title", ['Revert "{}"', "{} reverted"])
+def test_a_title_that_only_holds_ours_is_not_ours(hub, folder, title):
+    ours.push(folder, "shirts")
+    repo = hub.repo("ada/shirts")
+    repo.commit({"README.md": CARD.encode() + b"\nBy hand.\n"}, title.format(repo.history()[0].title))
+    (folder / "README.md").write_text(CARD + "\nA new run.\n")
+    with refused("README.md, changed by somebody else", error=InputError):
+        ours.push(folder, "shirts")
+    assert b"By hand." in repo.files()["README.md"]
+
+
+def test_a_history_of_one_commit_is_no_leave_to_write_over(hub, folder):
+    ours.push(folder, "shirts")
+    repo = hub.repo("ada/shirts")
+    repo.commit({"README.md": CARD.encode() + b"\nBy hand.\n"}, "Update README.md")
+    hub.create("ada/coats", files={"README.md": b"# By hand\n"}, private=True)
+    for name in ("ada/shirts", "ada/coats"):
+        HfApi().super_squash_history(name)
+        assert len(hub.repo(name).history()) == 1
+        with refused("README.md, changed by somebody else", error=InputError):
+            ours.push(folder, name)
+    assert b"By hand." in repo.files()["README.md"]
+
+
+def test_what_an_earlier_push_brought_goes_and_what_others_added_stays(hub, folder):
+    for name in ("preprocessor_config.json", "tokenizer.json"):
+        (folder / name).write_text("{}\n")
+    ours.push(folder, "shirts")
+    repo = hub.repo("ada/shirts")
+    repo.commit({"plots/mine.png": b"\x89PNG", "model.safetensors.index.json": b"{}"}, "by hand")
+    (folder / "config.json").write_text('{"model_type": "vit"}\n')
+    ours.push(folder, "shirts")  # now a commit of ours holds what was added by hand
+    assert "tokenizer.json" in repo.files()
+    for name in ("preprocessor_config.json", "tokenizer.json", "eval_results.json"):
+        (folder / name).unlink()
+    repo.commit({"tokenizer.json": b'{"by": "hand"}'}, "another tokenizer")
+    ours.push(folder, "shirts", overwrite=True)
+    gone = {"eval_results.json", "preprocessor_config.json"}
+    kept = {"plots/mine.png", "model.safetensors.index.json", "tokenizer.json"}
+    assert not gone & repo.files().keys() and kept <= repo.files().keys()
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
+    with refused("found: +model.safetensors.index.json, changed by somebody else", error=InputError):
+        ours.push(folder, "shirts")
+
+
+def test_a_file_that_a_person_took_out_is_not_brought_back(hub, folder):
+    ours.push(folder, "shirts")
+    hub.repo("ada/shirts").commit({"plots/bars.png": None}, "no bars")
+    with refused("found: +plots/bars.png, changed by somebody else", error=InputError):
+        ours.push(folder, "shirts")
+
+
+def test_a_repo_that_became_public_meanwhile_gets_nothing(hub, folder):
+    ours.push(folder, "shirts")
+    repo = hub.repo("ada/shirts")
+    (folder / "config.json").write_text('{"model_type": "vit"}\n')
+    target = ours.preflight("shirts")
+    repo.private = False
+    with refused("a public one, that everybody sees", error=InputError):
+        pushing.send(clean.export(folder, clean.MODEL), target, name="shirts")
+    assert hub.count("commit") == 1
+
+
+def test_a_refused_space_keeps_its_variable(hub, tmp_path):
+    page = tmp_path / "demo"
+    page.mkdir()
+    (page / "app.py").write_text("print(1)\n")
+    (page / "requirements.txt").write_text("numpy\n")
+    (page / "README.md").write_text('---\nsdk: gradio\nsdk_version: 6.31.0\npython_version: "3.12"\n---\n')
+    hub.create("ada/net", private=True)
+    hub.create("ada/coats", private=True)
+    ours.push_space(page, "demo", model="ada/net")  # over the README.md that the Hub makes
+    repo = hub.repo("ada/demo", "space")
+    assert repo.variables == {"MODEL": "ada/net"}
+    repo.commit({"app.py": b"print(2)\n"}, "Update app.py")
+    with refused("app.py, changed by somebody else", error=InputError):
+        ours.push_space(page, "demo", model="ada/coats")
+    assert repo.variables == {"MODEL": "ada/net"}
+    ours.push_space(page, "demo", model="ada/coats", overwrite=True)
+    assert repo.variables == {"MODEL": "ada/coats"} and repo.files()["app.py"] == b"print(1)\n"
+
+
+def test_an_index_of_weights_that_are_not_there_is_refused(hub, folder):
+    index = folder / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"head": "model.safetensors", "body": "model-00002-of-00002.safetensors"}}')
+    with refused("index.json", "no model-00002-of-00002.safetensors", error=InputError):
+        ours.push(folder, "shirts")
+    for content in ("[]", '{"weight_map": ["head"]}'):
+        index.write_text(content)
+        with refused("index.json", "expected: (JSON: an index of weights|`weight_map`)", error=InputError):
+            ours.push(folder, "shirts")
+    index.write_text('{"weight_map": {"head": "model.safetensors"}}')
+    assert "model.safetensors.index.json" in ours.push(folder, "shirts").sent
+
+
+@pytest.mark.parametrize("content", [b'{"status": ', b"[]", b"\xff", b"[" * 100_000])
+def test_a_broken_record_is_told(folder, content):
+    (folder / "run.json").write_bytes(content)
+    with refused("run.json", "JSON: the record of a run", error=InputError):
+        ours.push(folder, "shirts")
+
+
+def test_a_token_in_a_name_is_neither_sent_nor_told(hub, tmp_path):
+    token = "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz0123456"
+    with refused("the name of what is pushed", "a Hugging Face token", error=InputError) as told:
+        ours.push(run_folder(tmp_path / token), "shirts")
+    assert token not in str(told.value)
+    with refused("a Hugging Face token", error=InputError):
+        ours.preflight(token)
+    assert not hub.requests
+
+
 def test_other_bytes_than_were_sent_are_seen(hub, folder):
     def meanwhile():  # between the commit and the look at it
         hub.repo("ada/shirts").history()[0].files.pop("eval_results.json")
@@ -383,12 +515,12 @@ def test_changed_bytes_of_the_same_size_are_seen_when_asked_for(hub_by_both, fol
         ours.pull("ada/shirts", verify=True)
 
 
-def test_a_file_that_was_cut_short_is_seen(hub, pushed):
+def test_a_file_that_was_cut_short_is_seen(hub, pushed, folder):
     pulled = ours.pull("ada/shirts")
     weights = (pulled.folder / "model.safetensors").resolve()
     weights.write_bytes(weights.read_bytes()[:1000])
-    with refused("model.safetensors missing or cut short"):
-        ours.pull("ada/shirts")
+    ours.pull("ada/shirts")  # is fetched anew
+    assert weights.read_bytes() == (folder / "model.safetensors").read_bytes()
 
 
 # --- the command, and the training's push

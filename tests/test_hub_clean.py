@@ -71,6 +71,9 @@ def test_what_stays_is_told_with_the_reason(tmp_path):
         "pad_token: <|endoftext|>, cls_token: [CLS], revision e83c5163316f89bfbde7d9ab23ca2e25604af290",
         "hf_fashion, hf_hub_download, sk-learn, token: None, password: null, api_key: ***",
         "a ratio 3:/4, C: 10, D:5, /api/models/x",
+        "token: the token of the Hub, tokens: 123456789012, token=kwargs.get('token'), bypass=abc123def456",
+        "a bearer of news, Bearer token, git+ssh://git@github.com/a/b, HF_TOKEN=$HF_TOKEN, HF_TOKEN=<your token>",
+        "task-efficientnet-lite0-clothing-2026, disk-usage-of-the-whole-machine, mask_token: [MASK]",
     ],
 )
 def test_what_is_neither_secret_nor_path_is_left_alone(harmless):
@@ -87,6 +90,9 @@ def test_what_is_neither_secret_nor_path_is_left_alone(harmless):
         (r"\\server\share\photos", "photos"),
         ("file:///Users/jane/photos", "photos"),
         ("![x](/tmp/a/b.png)", "![x](b.png)"),
+        ("cd /home/jane now", "cd ~ now"),
+        (r"cd C:\Users\jane", "cd ~"),
+        ("-v photos:/home/jane/x", "-v photos:x"),
     ],
 )
 def test_paths_of_a_machine_are_cut(before, after):
@@ -102,6 +108,23 @@ def test_a_home_with_a_blank_in_its_name_is_cut(tmp_path, monkeypatch):
         assert str(home) not in secrets.without_paths(f"see {home}/photos x")[0]
     finally:
         secrets._own_folders.cache_clear()
+
+
+def test_labels_and_vocabularies_stay_as_the_model_knows_them(tmp_path):
+    place = canaries.folder(tmp_path / "run")
+    labels = {"0": "/home/women/dresses", "1": "/home/men/dresses"}
+    config = {"id2label": labels, "label2id": {v: int(k) for k, v in labels.items()}, "cache": "/home/jane/cache"}
+    (place / "config.json").write_text(json.dumps(config))
+    (place / "vocab.json").write_text('{"/usr/bin": 1, "/opt/bin": 2}')
+    (place / "eval_results.json").write_text(json.dumps({"f1": {v: k for k, v in labels.items()}}))
+    made = clean.export(place, clean.MODEL)
+    assert json.loads(made.text("config.json")) == config | {"cache": "cache"}
+    assert made.text("vocab.json") == '{"/usr/bin": 1, "/opt/bin": 2}'
+    assert json.loads(made.text("eval_results.json"))["f1"] == {"dresses": "0", "dresses (2)": "1"}  # none is lost
+    config["id2label"] = {"0": str(place)}
+    (place / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match=r"(?s)a label.*a path of this machine"):
+        clean.export(place, clean.MODEL)
 
 
 # --- pictures

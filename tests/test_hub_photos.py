@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from packaging.requirements import Requirement
 from PIL import Image as PILImage
 
@@ -128,16 +128,50 @@ def loaded(dataset):
     return found, checks.check(found, report)
 
 
-def test_texts_of_the_table_are_looked_through(hub):
-    dataset, report = loaded(table(title=["a", "/home/jane/x/b", "c", "d"]))
+def test_texts_of_the_table_are_looked_through(hub, tmp_path, capsys):
+    (tmp_path / "b").touch()
+    dataset, report = loaded(table(title=["/home/dresses", str(tmp_path / "b"), f"see {tmp_path}/b.", "/data/x/b c"]))
     ours.push_photos(dataset, report, "photos", license="mit")
     [*_, there] = [load_dataset("ada/photos")["train"]]
-    assert there["title"][:2] == ["a", "b"] and there.cast_column("image", Image(decode=False))[0]["image"][
-        "path"
-    ] == ("train-000000.jpg")
+    # A category that looks like a path is nobody's place; what lies on this machine is.
+    assert list(there["title"]) == ["/home/dresses", "b", "see b.", "/data/x/b c"]
+    assert "column title (2 paths of this machine cut to the last part)" in capsys.readouterr().out
+    assert there.cast_column("image", Image(decode=False))[0]["image"]["path"] == "train-000000.jpg"
     dataset, report = loaded(table(title=["a", "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567", "c", "d"]))
     with pytest.raises(InputError, match=r"(?s)train, row 1, title.*Hugging Face token"):
         ours.push_photos(dataset, report, "others", license="mit")
+
+
+def pushed(rows):
+    _, report = loaded(table())
+    ours.push_photos(DatasetDict(train=rows), report, "photos", license="mit")
+
+
+def test_columns_that_cannot_be_looked_through_are_refused(hub):
+    rows = table()["train"]
+    for name, values, feature, words in (
+        ("thumb", [photo(1)] * 4, Value("binary"), r"(?s)column thumb.*cast_column\('thumb', datasets.Image\(\)\)"),
+        ("views", [[{"bytes": photo(1), "path": None}]] * 4, List(Image()), r"remove_columns\('views'\)"),
+        ("part", [{"i": {"bytes": photo(1), "path": None}}] * 4, {"i": Image()}, r"remove_columns\('part'\)"),
+    ):
+        with pytest.raises(InputError, match=words):
+            pushed(rows.add_column(name, values, feature=Features({name: feature})[name]))
+    assert not hub.count("commit")
+
+
+def test_names_of_columns_and_labels_are_looked_through(hub, tmp_path):
+    rows, token = table(title=list("abcd"))["train"], "hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567"
+    for changed in (
+        rows.rename_column("title", token),
+        rows.cast_column("label", ClassLabel(names=[token, "hat"])),
+        rows.add_column("part", [{token: 1}] * 4),
+    ):
+        with pytest.raises(InputError, match="Hugging Face token") as told:
+            pushed(changed)
+        assert token not in str(told.value)
+    with pytest.raises(InputError, match="a path of this machine"):
+        pushed(rows.cast_column("label", ClassLabel(names=[str(tmp_path), "hat"])))
+    assert not hub.count("commit")
 
 
 def test_many_photos_are_cut_into_files_and_old_ones_go(hub, monkeypatch):
@@ -206,6 +240,21 @@ def test_a_space_arrives_with_its_model_and_with_the_library(hub, page, tmp_path
         str(tmp_path / "there" / "hf_fashion" / "__init__.py"),
         ours.spaces.hf_fashion.__version__,
     ]
+
+
+def test_of_the_library_only_what_is_served_goes_along(tmp_path, monkeypatch):
+    root = tmp_path / "hf_fashion"
+    (root / "hub").mkdir(parents=True)
+    for name in ("__init__.py", "hub/a.py", "py.typed", ".env", "notes.pkl", "hub/.hidden.py"):
+        (root / name).write_text("X = 1\n")
+    (tmp_path / "outside.py").write_text("X = 2\n")
+    (root / "link.py").symlink_to(tmp_path / "outside.py")
+    monkeypatch.setattr(spaces.hf_fashion, "__file__", str(root / "__init__.py"))
+    files = {name for name in spaces.library() if not name.endswith("METADATA")}
+    assert files == {"hf_fashion/__init__.py", "hf_fashion/hub/a.py", "hf_fashion/py.typed"}
+    (root / "local.py").write_text("KEY = 'hf_" + "AbCdEfGhIjKlMnOpQrStUvWxYz01234567'\n")
+    with pytest.raises(InputError, match=r"(?s)local.py, line 1.*Hugging Face token"):
+        spaces.library()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,9 @@ import shutil
 import sys
 import threading
 import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
@@ -59,10 +62,12 @@ def server(tmp_path_factory):
     folder.joinpath("README.md").write_text(
         "---\nlicense: mit\n---\n# Net\n\n## Intended use\n\nFor a **test**.\n\n## Data\n"
     )
-    page = app.build(str(folder))
-    _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
-    yield url.rstrip("/")
-    page.close()
+    with pytest.MonkeyPatch.context() as patch:  # a page that ends deletes its uploads: not those of another run
+        patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        page = app.build(str(folder))
+        _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+        yield url.rstrip("/")
+        page.close()
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +199,36 @@ def test_the_intended_use_is_the_cards(card, told):
     assert "does not say" in intended_use("# A card\n\nwithout it")
 
 
+def test_what_the_author_of_a_model_writes_is_shown_not_rendered(tmp_path):
+    odd = ["![a](http://e.org/a.png)", "<img src=x>\n# b", "www.e.org $$x$$ `c` t-shirt"]
+    folder = model(tmp_path / "*net*", id2label=dict(enumerate(odd)), label2id={name: n for n, name in enumerate(odd)})
+    (folder / "README.md").write_text(
+        "---\nlicense: '[mit](http://e.org)'\n---\n## Uses\n\n" + "![](b)![x][c] <img src='d'> <script\n!![](e)[f](g)"
+    )
+    about = About(str(folder), None, Classifier(str(folder)))
+    written = about.heading.partition("\n")[2]
+    assert not {*"<>[]()!$`_"} & {*written.replace("(licence: ", "", 1).replace(") says", "", 1)}
+    assert written.count("*") == 4 and "www." not in written and "t-shirt" in written
+    for odd_one in (*odd, "[mit](http://e.org)"):
+        assert " ".join(odd_one.split()) in unescape(written)
+    assert "![" not in about.text and "<" not in about.text and "&lt;script" in about.text
+
+
+@pytest.mark.parametrize(
+    "card, told",
+    [
+        ("a ![b](c.png 'd') e", "a  e"),
+        ("![a][b] ![c]", ""),
+        ("[![a](b)](c) x", "[](c) x"),
+        ("<p align='x'>a</p> <!-- b\n --> 3 < 4", "a  3 &lt; 4"),
+        ("<<b>img src=x>", "&lt;img src=x>"),
+        ("**a** [b](c)\n- d", "**a** [b](c)\n- d"),
+    ],
+)
+def test_images_and_html_of_a_card_are_left_out(card, told):
+    assert intended_use(f"## Uses\n\n{card}\n") == told.strip()
+
+
 # The Space itself
 
 
@@ -240,6 +275,96 @@ def test_what_was_not_uploaded_is_not_read(server):
         assert "Addresses are not fetched" in call(server, path)
     told = call(server, str(EXAMPLES[0]))
     assert "event: error" in told and "scores" not in told
+
+
+def event(server, number, *data):
+    """What an event of the page answers; its buttons and fields are numbered, and anybody may send anything."""
+    session = uuid.uuid4().hex
+    body = {"data": data, "fn_index": number, "session_hash": session}
+    httpx.post(f"{server}/gradio_api/queue/join", json=body).raise_for_status()
+    with httpx.stream("GET", f"{server}/gradio_api/queue/data?session_hash={session}", timeout=30) as lines:
+        for line in lines.iter_lines():
+            told = json.loads(line.removeprefix("data:") or "{}")
+            if told.get("msg") == "process_completed":
+                return told
+    raise AssertionError("no answer")
+
+
+def test_no_event_opens_a_file_of_the_server(server, tmp_path):
+    numbers = [one["id"] for one in httpx.get(f"{server}/config").json()["dependencies"]]
+    assert len(numbers) >= 4  # files, camera, examples, programs
+    [uploaded] = httpx.post(f"{server}/gradio_api/upload", files={"files": ("a.png", png(2))}).json()
+    (tmp_path / "own.png").write_bytes(png(3))
+    files = [uploaded, str(tmp_path / "none"), str(tmp_path / "own.png"), "/etc/hostname"]
+    marked = {"meta": {"_type": "gradio.FileData"}}  # without it Gradio looks at no path
+    asked = [
+        (number, path, mark, many)
+        for number in numbers
+        for many in (False, True)
+        for mark, paths in (({}, files), (marked, [uploaded, "http://127.0.0.1:9/a.png"]))
+        for path in paths
+    ]
+
+    def send(number, path, mark, many):
+        photo = {"path": path} | mark
+        return event(server, number, [photo] if many else photo)
+
+    with ThreadPoolExecutor(16) as pool:
+        told = [*pool.map(lambda one: send(*one), asked)]
+    read, reasons = 0, {}
+    for (number, path, mark, many), answer in zip(asked, told, strict=True):
+        output = str(answer["output"])
+        if path == uploaded:
+            read += "data:image" in output or "scores" in output
+            continue
+        assert not answer["success"] and "data:image" not in output, (number, path, mark, many)
+        if mark:
+            assert "Addresses are not fetched" in output
+        else:
+            reasons.setdefault((number, many), set()).add(output.replace(path, ""))
+    assert all(len(different) == 1 for different in reasons.values()), "the answer tells which files there are"
+    assert read >= 4  # what was uploaded is read: the test asks as the page does
+
+
+def test_a_path_is_followed_to_its_end_before_it_is_judged(server, tmp_path):
+    [uploaded] = httpx.post(f"{server}/gradio_api/upload", files={"files": ("a.png", png(2))}).json()
+    link = Path(uploaded).with_name("link.png")
+    link.unlink(missing_ok=True)
+    link.symlink_to(EXAMPLES[0])
+    try:
+        for path in (link, f"{Path(uploaded).parent}/{'../' * 20}{EXAMPLES[0]}", EXAMPLES[0]):
+            with pytest.raises(gradio.Error, match="upload the photo itself"):
+                app.upload({"path": str(path)})
+    finally:
+        link.unlink()
+    assert app.upload({"path": uploaded}) == Path(uploaded).resolve()
+    for odd in ({"path": "a\0b"}, {"path": None}, {"path": ["a"]}, "a", 5, None, {}):
+        with pytest.raises(gradio.Error, match="upload the photo itself"):
+            app.upload(odd)
+
+
+def test_long_lists_are_refused_before_their_files_are_looked_at(server):
+    [path] = httpx.post(f"{server}/gradio_api/upload", files={"files": ("a.png", png(2))}).json()
+    photo = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    for many in ([photo] * 101, [[photo] * 60] * 2, [{"a": photo, "b": photo}] * 60, {str(n): 0 for n in range(101)}):
+        assert "At most 100 photos" in event(server, 0, many)["output"]["error"]
+    told = event(server, 0, [photo] * 100)
+    assert told["success"] and "The first 12 of 100 photos" in told["output"]["data"][0]
+
+
+def test_the_net_that_is_built_in_starts_and_answers():
+    name, revision = app.model()
+    app.build(name, revision).close()
+    classifier = Classifier(name, revision)
+    assert len({*classifier.labels}) == 1000 and {"crane", "crane (2)"} <= {*classifier.labels}
+    [[said]] = classifier.say([classifier.look(EXAMPLES[0])[0]])
+    assert len(said.scores) == 1000
+
+
+def test_labels_that_repeat_get_numbers(tmp_path):
+    names = ["hat", "hat", "hat (2)", "hat"]
+    classifier = Classifier(str(model(tmp_path, labels=4, id2label=dict(enumerate(names)), label2id={"hat": 3})))
+    assert classifier.labels == ["hat", "hat (3)", "hat (2)", "hat (4)"]
 
 
 def test_an_upload_may_be_named_by_its_address(server):

@@ -82,7 +82,8 @@ def _load_from(
     config = read_config(folder, model)
     own = [str(name) for _, name in sorted((config.id2label or {}).items())]
     names = own if labels is None else [str(label) for label in labels]
-    if len(names) < 2 or len(set(names)) != len(names):
+    # Names that are given must differ. A checkpoint's own may not: ImageNet has two classes called "crane".
+    if len(names) < 2 or (labels is not None and len(set(names)) != len(names)):
         raise InputError(
             "the labels of the classifier",
             expected="two or more different class names",
@@ -99,12 +100,14 @@ def _load_from(
 def _refuse_two_orders(config: PreTrainedConfig, own: list[str], model: str | Path) -> None:
     """Raises InputError when id2label and label2id of a head that is used name other numbers."""
     numbers = {str(label): int(number) for label, number in (config.label2id or {}).items()}
-    odd = {label: number for number, label in enumerate(own) if numbers.get(label, number) != number}
-    if odd or not set(numbers) <= set(own):
+    # Of a name that two classes share label2id can tell only one number.
+    names = dict(enumerate(own))
+    odd = [label for label, number in numbers.items() if names.get(number) != label]
+    if odd:
         raise InputError(
             f"the labels of the model '{model}'",
             expected="id2label and label2id that say the same",
-            found=f"config.json says both, and not the same of {next(iter({*odd, *(set(numbers) - set(own))}))!r}",
+            found=f"config.json says both, and not the same of {odd[0]!r}",
             fix="correct config.json: id2label is what pipeline answers with",
         )
 

@@ -34,6 +34,7 @@ SPACE = (
     "*.js", "*.svg",
     *(f"{folder}{kind}" for folder in ("", "examples/", "assets/") for kind in PICTURES),
 )  # fmt: skip
+LABELS = ("id2label", "label2id", "attribute_groups", "labels")
 DATASET = ("README.md", "data/*.parquet", "sheet.jpg")
 # Why something well known stays at home; of all else it is said that it is not on the list.
 REASONS = (
@@ -170,18 +171,27 @@ def _take(made: Export, name: str, path: Path, edit: Callable[[str], str] | None
         )  # fmt: skip
     if name.endswith(".safetensors"):
         refuse_no_weights(path)
-        secret += [f"{name}: {kind}" for _, kind in secrets.found_in(json.dumps(_header(path).get("__metadata__")))]
+        header = _header(path)
+        told = json.dumps(header, ensure_ascii=False)
+        secret += [f"{name}, its header: {kind}" for _, kind in secrets.found_in(told)]
+        if secrets.without_paths_in([*header, header.get("__metadata__")])[1]:
+            raise InputError(
+                str(path), expected="weights that name no place of a machine", found="a path in the file's header",
+                fix="save the model again: model.save_pretrained(folder)",
+            )  # fmt: skip
         made.files[name] = path
     elif name.endswith(".parquet"):
         made.files[name] = path
     elif name.endswith(TEXTS):
         text = _text(path)
         text = edit(text) if edit else text
-        secret += [f"{name}, line {line}: {kind}" for line, kind in secrets.found_in(text)]
+        found = list(secrets.found_in(text))
+        secret += [f"{name}, line {line}: {kind}" for line, kind in found]
         kept, cut = _cut(name, text)
-        if name.endswith(".json") and "\\u" in text:  # letters may be written as numbers
+        if name.endswith(".json"):  # letters may be written as numbers, and slashes with a mark before them
             plain = json.dumps(json.loads(text), ensure_ascii=False)
-            secret += [f"{name}: {kind}" for _, kind in secrets.found_in(plain)]
+            seen = {kind for _, kind in found}
+            secret += [f"{name}: {kind}" for _, kind in secrets.found_in(plain) if kind not in seen]
         if cut:
             made.changed[name] = f"{cut} path{'s' * (cut > 1)} of this machine cut to the last part"
         made.files[name] = kept.encode("utf-8")
@@ -220,20 +230,48 @@ def _text(path: Path) -> str:
 
 def _cut(name: str, text: str) -> tuple[str, int]:
     """A text without paths of this machine, and of the run's record without what only this machine needs."""
+    if name.rpartition("/")[2] in ("vocab.json", "vocab.txt", "merges.txt"):  # each line is a token of the model
+        return text, 0
     if not name.endswith(".json"):
         return secrets.without_paths(text) if not name.endswith((".py", ".js", ".css", ".svg")) else (text, 0)
+    twice: list[str] = []
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            twice.append(name)
+        return made
+
     try:
-        content: Any = json.loads(text)
+        content: Any = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise InputError(name, expected="JSON", found=str(error), fix="save it again, or take it out") from None
-    if name == "run.json":
+    _refuse_labels(name, content)
+    if name == "run.json" and isinstance(content, dict):
         content = {key: value for key, value in content.items() if key not in ("go_on", "pushed")}
     shown, cut = secrets.without_paths_in(content)
     # What `from_pretrained` notes of where it found the net: of no use to others, and it may be a folder here.
     dropped = isinstance(shown, dict) and _is_place(content.get("_name_or_path")) and shown.pop("_name_or_path", None)
-    if not cut and not dropped and name != "run.json":
+    # Of an entry that stands there twice only the last is read, and was looked at: only that one leaves.
+    if not cut and not dropped and not twice and name != "run.json":
         return text, 0
     return json.dumps(shown, indent=2, ensure_ascii=False) + "\n", cut or int(bool(dropped))
+
+
+def _refuse_labels(name: str, value: Any, within: bool = False) -> None:
+    """Raises InputError for labels that name a place of this machine: to cut them would alter the model."""
+    if isinstance(value, dict):
+        for key, entry in value.items():
+            _refuse_labels(name, key, within)
+            _refuse_labels(name, entry, within or key in LABELS)
+    elif isinstance(value, list):
+        for entry in value:
+            _refuse_labels(name, entry, within)
+    elif within and isinstance(value, str) and secrets.without_own_paths(value)[1]:
+        raise InputError(
+            f"{name}, a label", expected="a word of the model", found=f"{value}, a path of this machine",
+            fix="train with labels that name none: hf-fashion check PHOTOS shows them",
+        )  # fmt: skip
 
 
 def _is_place(name: Any) -> bool:
@@ -245,8 +283,12 @@ def refuse_no_weights(path: Path) -> None:
     try:
         header = _header(path)
         length = int.from_bytes(path.open("rb").read(8), "little")
-        end = max((tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"), default=0)
-        whole = path.stat().st_size == 8 + length + end
+        places = sorted(tuple(tensor["data_offsets"]) for key, tensor in header.items() if key != "__metadata__")
+        end = places[-1][1] if places else 0
+        # One tensor after the other: between them nothing can lie that no tensor shows.
+        whole = path.stat().st_size == 8 + length + end and all(
+            place[0] == before for place, before in zip(places, [0, *(after for _, after in places)], strict=False)
+        )
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         whole = False
     if not whole:

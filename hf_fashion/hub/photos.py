@@ -13,7 +13,7 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from datasets import Dataset, DatasetDict, Image
+from datasets import Dataset, DatasetDict, Image, Value
 
 from hf_fashion import data, images, plots
 from hf_fashion.columns import is_list
@@ -71,27 +71,84 @@ def push_photos(
     rows = {
         split: part.remove_columns([c for c in LEFT_OUT if c in part.column_names]) for split, part in dataset.items()
     }
+    _refuse_columns(rows)
     name = target.repo.split("/")[1]
     front = _front(name, license, rows)
     validate(front, "dataset", target.token)
+    cut = Counter[str]()
     with tempfile.TemporaryDirectory(prefix="hf_fashion_push_") as place:
         folder = Path(place)
         _refuse_no_room(rows, folder)
         with writing(f"the parquet files in {folder}"):
             (folder / "data").mkdir()
             for split, part in rows.items():
-                _write(split, part, folder / "data")
+                _write(split, part, folder / "data", cut)
         sheet = _sheet(rows, name)
         (folder / "sheet.jpg").write_bytes(sheet)
         (folder / "README.md").write_text(_card(front, target.repo, license, rows, report), encoding="utf-8")
         made = clean.export(folder, clean.DATASET)
         made.left_out |= {f"column {column}": "names your files" for column in LEFT_OUT if _has(dataset, column)}
+        made.changed |= {
+            f"column {column}": f"{count} path{'s' * (count > 1)} of this machine cut to the last part"
+            for column, count in cut.items()
+        }
         made.changed["data/"] = "pictures are embedded, without metadata, and called by split and number"
         return send(made, target, name=name, overwrite=overwrite)
 
 
 def _has(dataset: DatasetDict, column: str) -> bool:
     return any(column in part.column_names for part in dataset.values())
+
+
+def _refuse_columns(rows: dict[str, Dataset]) -> None:
+    """Raises InputError for columns that cannot be looked through, and for names that must not leave."""
+    for split, part in rows.items():
+        for column, feature in part.features.items():
+            where = f"{split}, column {printable(column)}"
+            for name in [column, *_names(feature)]:
+                _refuse_secret(name, f"{split}, the name of a column or label")
+                if secrets.without_own_paths(name)[1]:
+                    raise InputError(
+                        f"{split}, the name of a column or label", expected="a word of the dataset",
+                        found=f"{printable(name)}, a path of this machine",
+                        fix="dataset.rename_column, or the label's own word in its ClassLabel",
+                    )  # fmt: skip
+            for inner, kind in _features(feature):
+                if isinstance(kind, Value) and "binary" in kind.dtype:
+                    raise InputError(
+                        where, expected="texts, numbers, labels or pictures",
+                        found="bytes, which may hold where and by whom a photo was taken",
+                        fix=f"if they are pictures: dataset.cast_column({column!r}, datasets.Image()); or "
+                        f"dataset.remove_columns({column!r})",
+                    )  # fmt: skip
+                if isinstance(kind, Image) and inner:
+                    raise InputError(
+                        where, expected="one picture in a row of a column, as datasets.Image()",
+                        found="pictures in a list or a table", fix=f"a column for each picture, and then "
+                        f"dataset.remove_columns({column!r})",
+                    )  # fmt: skip
+
+
+def _features(feature: Any, inner: bool = False) -> Iterator[tuple[bool, Any]]:
+    """Whether it lies within another, and each feature within a column's."""
+    if isinstance(feature, dict | list):
+        for each in feature.values() if isinstance(feature, dict) else feature:
+            yield from _features(each, True)
+    elif hasattr(feature, "feature"):
+        yield from _features(feature.feature, True)
+    else:
+        yield inner, feature
+
+
+def _names(feature: Any) -> Iterator[str]:
+    """The names of fields and labels within a column."""
+    if isinstance(feature, dict):
+        yield from feature
+    for each in feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else []:
+        yield from _names(each)
+    if hasattr(feature, "feature"):
+        yield from _names(feature.feature)
+    yield from getattr(feature, "names", None) or []
 
 
 def _refuse_no_room(rows: dict[str, Dataset], folder: Path) -> None:
@@ -123,13 +180,13 @@ def _image_columns(rows: Dataset) -> list[str]:
     return [name for name, feature in rows.features.items() if isinstance(feature, Image)]
 
 
-def _write(split: str, rows: Dataset, folder: Path) -> None:
-    """Writes a split as `<split>-00000.parquet`, ..., the same bytes for the same rows."""
+def _write(split: str, rows: Dataset, folder: Path, cut: Counter[str]) -> None:
+    """Writes a split as `<split>-00000.parquet`, ..., the same bytes for the same rows; counts paths cut by column."""
     schema = rows.features.arrow_schema
     shard = written = 0
     writer: pq.ParquetWriter | None = None
     try:
-        for table, size in _tables(split, rows, schema):
+        for table, size in _tables(split, rows, schema, cut):
             if writer is not None and written + size > SHARD:
                 writer.close()
                 writer, written, shard = None, 0, shard + 1
@@ -141,15 +198,20 @@ def _write(split: str, rows: Dataset, folder: Path) -> None:
             writer.close()
 
 
-def _tables(split: str, rows: Dataset, schema: pa.Schema) -> Iterator[tuple[pa.Table, int]]:
+def _tables(
+    split: str, rows: Dataset, schema: pa.Schema, cut: Counter[str]
+) -> Iterator[tuple[pa.Table, int]]:  # fmt: skip
     columns, number = _image_columns(rows), 0
     for batch in _encoded(rows).iter(batch_size=_BATCH):
         count, size = len(next(iter(batch.values()))), 0
         for column, values in batch.items():
             if column not in columns:
-                batch[column] = [
+                shown = [
                     _shown(value, f"{split}, row {number + place}, {column}") for place, value in enumerate(values)
                 ]
+                batch[column] = [value for value, _ in shown]
+                if paths := sum(count for _, count in shown):
+                    cut[column] += paths
                 continue
             for place, picture in enumerate(values):
                 if picture is None:
@@ -172,27 +234,30 @@ def _bare(picture: dict[str, Any], where: str) -> tuple[bytes, str]:
         ) from None
 
 
-def _shown(value: Any, where: str) -> Any:
-    """A value of the table without paths of this machine.
+def _shown(value: Any, where: str) -> tuple[Any, int]:
+    """A value of the table without paths of this machine, and how many were cut; other texts stay to the letter.
 
     Raises:
         InputError: It holds a secret.
     """
-    for text in _texts(value):
-        for _, kind in secrets.found_in(text):
-            raise InputError(
-                where, expected="nothing that others could use in your name", found=kind,
-                fix="take it out of the source, and revoke it",
-            )  # fmt: skip
-    return secrets.without_paths_in(value)[0]
-
-
-def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for each in value.values() if isinstance(value, dict) else value:
-            yield from _texts(each)
+        _refuse_secret(value, where)
+        return secrets.without_own_paths(value)
+    if isinstance(value, list):
+        each = [_shown(entry, where) for entry in value]
+        return [entry for entry, _ in each], sum(count for _, count in each)
+    if isinstance(value, dict):
+        entries = {key: _shown(entry, where) for key, entry in value.items()}
+        return {key: entry for key, (entry, _) in entries.items()}, sum(count for _, count in entries.values())
+    return value, 0
+
+
+def _refuse_secret(text: str, where: str) -> None:
+    for _, kind in secrets.found_in(text):
+        raise InputError(
+            where, expected="nothing that others could use in your name", found=kind,
+            fix="take it out of the source, and revoke it",
+        )  # fmt: skip
 
 
 def _front(name: str, license: str | None, rows: dict[str, Dataset]) -> str:

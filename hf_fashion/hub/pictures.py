@@ -100,6 +100,10 @@ def _jpeg(data: bytes) -> Iterator[bytes]:
             yield data[place:end]
         elif marker == 0xE0 and segment[4:].startswith(b"JFIF\x00"):  # without the thumbnail that may be in it
             yield b"\xff\xe0\x00\x10" + segment[4:16] + b"\x00\x00"
+        elif marker == 0xEE and segment[4:].startswith(b"Adobe"):  # twelve bytes; what follows is nobody's
+            if len(segment) < 16:
+                raise _Odd
+            yield b"\xff\xee\x00\x0e" + segment[4:16]
         elif not _told_only(marker, segment[4:]):
             yield segment
         place = end
@@ -109,8 +113,6 @@ def _told_only(marker: int, content: bytes) -> bool:
     """Whether a JPEG's segment only tells about the picture: comments, and applications' data but for colours."""
     if marker == 0xE2:
         return not content.startswith(b"ICC_PROFILE\x00")
-    if marker == 0xEE:
-        return not content.startswith(b"Adobe")
     return marker == 0xFE or 0xE0 <= marker <= 0xEF
 
 
@@ -136,6 +138,18 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
+def _frame(content: bytes) -> bytes:
+    """A frame of an animated WebP: where it lies, and the parts that hold its pixels."""
+    made, place = content[:16], 16
+    while place + 8 <= len(content):
+        kind, length = struct.unpack("<4sI", content[place : place + 8])
+        after = place + 8 + length + length % 2
+        if kind in (b"ALPH", b"VP8 ", b"VP8L"):
+            made += content[place:after]
+        place = after
+    return struct.pack("<4sI", b"ANMF", len(made)) + made + b"\x00" * (len(made) % 2)
+
+
 def _webp(data: bytes) -> bytes:
     orientation, place, end = _orientation(data), 12, 8 + struct.unpack("<I", data[4:8])[0]
     parts: list[bytes] = []
@@ -148,6 +162,8 @@ def _webp(data: bytes) -> bytes:
         if kind == b"VP8X":  # its flags say which parts there are: of EXIF (8) and XMP (4) the one that is written
             flags = chunk[8] & ~0x0C | (8 if orientation in range(2, 9) else 0)
             parts.append(chunk[:8] + bytes([flags]) + chunk[9:])
+        elif kind == b"ANMF":
+            parts.append(_frame(chunk[8 : 8 + length]))
         elif kind in _WEBP_KEPT:
             parts.append(chunk)
         place = after

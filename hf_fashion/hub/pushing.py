@@ -11,28 +11,25 @@ from pathlib import Path
 from typing import Any, cast
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, GitCommitInfo, HfApi
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
-from hf_fashion import cards, record
+from hf_fashion import cards
 from hf_fashion.cards.rules import RepoType
 from hf_fashion.errors import InputError
-from hf_fashion.hub import clean, client
+from hf_fashion.hub import clean, client, ready
 from hf_fashion.hub.client import HubError, api, ask
 
 KINDS = ("model", "dataset", "space")
 _SHOWN = 12  # files of one folder that are listed one by one
-# The end of the title of a commit of ours, with a digest of what it brought.
-_OURS = re.compile(r"pushed by hf_fashion \(([0-9a-f]{12})\)")
-# What an older push of ours may have left that would be loaded beside the new.
-STALE = {
-    "model": ("model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json", "plots/*.png"),
-    "dataset": ("data/*.parquet",),
-    "space": (),
-}
+# The whole title of a commit of ours: the name of what was pushed, and a digest of what it brought.
+_OURS = re.compile(r"(.*), pushed by hf_fashion \([0-9a-f]{12}\)")
+# Pushes that are looked back at; what is older, and was not changed since, counts as somebody else's.
+_LOOKED_BACK = 50
+_MADE_BY_THE_HUB = {".gitattributes", "README.md"}  # in the first commit, README.md of a Space
 
 
 @dataclass(frozen=True)
@@ -103,6 +100,7 @@ def preflight(
         # What can be told without the Hub, and with line and key.
         for warning in cards.validate(card, cast(RepoType, kind)):
             print(warning)
+    ready.refuse_secret(repo)
     hub = api(token)
     try:
         validate_repo_id(repo)
@@ -167,9 +165,11 @@ def push(
         HubError: What the Hub refused; its last line is the command that goes on.
     """
     root = Path(folder)
-    _refuse_unready(root)
+    ready.refuse_unready(root)
     made = clean.export(root, clean.MODEL)
-    _refuse_incomplete(root, made.files)
+    ready.refuse_incomplete(root, made.files)
+    ready.refuse_shards_missing(root, made)
+    ready.refuse_secret(root.resolve().name)
     resume = resumption(root, repo, public=public, overwrite=overwrite)
     with_resume = _told_how(resume)
     target = with_resume(lambda: preflight(repo, "model", public=public, token=token, card=made.text("README.md")))
@@ -220,6 +220,8 @@ def send(
         HubError: What the Hub refused, after some tries; or what arrived differs.
         InputError: Somebody else changed a file that would be written, and `overwrite` is not set.
     """
+    name = " ".join(name.split())[:60].strip()
+    ready.refuse_secret(name)
     print(shown(made, target))
     what, hub = f"push to {target.repo}", api(target.token)
     if not target.exists:
@@ -229,36 +231,42 @@ def send(
                 target.repo, repo_type=target.kind, private=target.private, exist_ok=True, space_sdk=sdk
             ),
         )
-        info = _info(what, hub, target.repo, target.kind)
-        _refuse_visibility(what, bool(info and info.private), not target.private)
-    for key, value in (variables or {}).items():
-        ask(what, lambda key=key, value=value: hub.add_space_variable(target.repo, key, value))  # type: ignore[misc]
-    commit, sent = _commit(what, hub, made, target, f"{name[:60]}, pushed by hf_fashion ({digest(made)})", overwrite)
+    commit, sent = _commit(what, hub, made, target, name, overwrite)
     _verify(what, hub, made, target, commit)
+    # Last, so that a push that is refused changes nothing of a Space that runs.
+    _set_variables(what, hub, target, variables or {})
     done = f"{len(sent)} file{'s' * (len(sent) > 1)} sent" if sent else "all of it was there already"
     print(f"{done}, checksums equal: {target.address} at commit {commit[:12]}")
     return Pushed(target.address, commit, tuple(sent))
 
 
 def _commit(
-    what: str, hub: HfApi, made: clean.Export, target: Target, title: str, overwrite: bool
+    what: str, hub: HfApi, made: clean.Export, target: Target, name: str, overwrite: bool
 ) -> tuple[str, list[str]]:
-    """One commit, however often the Hub stumbles: before each try it is read anew what is there."""
+    """One commit, however often the Hub stumbles: before each try it is read anew what is there, and who sees it."""
     wait = client.FIRST_WAIT
     for attempt in range(1, client.TRIES + 1):
-        head = str(ask(what, lambda: hub.repo_info(target.repo, repo_type=target.kind)).sha)
+        info = ask(what, lambda: hub.repo_info(target.repo, repo_type=target.kind))
+        _refuse_visibility(what, bool(info.private), not target.private)
+        head = str(info.sha)
         there = _tree(what, hub, target, head)
         sent = [path for path, content in made.files.items() if not same(there.get(path), content)]
-        stale = [path for path in there if path not in made.files and clean.is_allowed(path, STALE[target.kind])]
+        left = there.keys() - made.files.keys() - {".gitattributes"}
+        if not sent and not left:
+            return head, [] if attempt == 1 else sorted(made.files)
+        past = _past(what, hub, target, head, there, name)
+        # Of an earlier push of the same person: it would be loaded beside the new.
+        stale = sorted(path for path in left if path in past.pushed)
         if not sent and not stale:
             return head, [] if attempt == 1 else sorted(made.files)
         if not overwrite:
-            _refuse_foreign(what, hub, target, there, [*sent, *stale])
+            _refuse_foreign(what, target, past, name, there, [*sent, *stale])
         for path in stale:
             print(f"taken out there, as it is of an earlier push: {path}")
         operations: list[Any] = [CommitOperationAdd(path, made.files[path]) for path in sent]
         operations += [CommitOperationDelete(path) for path in stale]
         try:
+            title = f"{name}, pushed by hf_fashion ({digest(made)})"
             with client.impatient():
                 done = hub.create_commit(
                     target.repo, operations, commit_message=title, repo_type=target.kind, parent_commit=head
@@ -336,34 +344,14 @@ def _size(count: int) -> str:
     return f"{count} B"
 
 
-def _refuse_unready(folder: Path) -> None:
-    """Raises InputError unless a folder holds a whole model with its card."""
-    if not folder.is_dir():
-        raise InputError(f"{folder}", expected="the folder of a run", found="no such folder", fix="check the spelling")
-    names = {path.name for path in folder.iterdir()}
-    if "run.json" in names:
-        run = record.read(folder)
-        if run.info.get("status") != "finished":
-            raise InputError(
-                f"{folder}", expected="a finished run", found=f"status: {run.info.get('status')}",
-                fix=run.info.get("go_on") or "wait for it",
-            )  # fmt: skip
-    _refuse_incomplete(folder, names)
-
-
-def _refuse_incomplete(folder: Path, names: Iterable[str]) -> None:
-    """Raises InputError unless a model, its weights and its card are among the files."""
-    names = set(names)
-    parts = "modules.json" in names  # of sentence-transformers, each in a folder
-    quoted = shlex.quote(str(folder))
-    for there, wanted, fix in (
-        (parts or "config.json" in names, "config.json, of a model", "push the folder of a run that trained"),
-        (parts or any(name.endswith(".safetensors") for name in names), "weights in safetensors",
-         "model.save_pretrained(folder)"),
-        ("README.md" in names, "README.md, the card", f"hf-fashion card {quoted}"),
-    ):  # fmt: skip
-        if not there:
-            raise InputError(f"{folder}", expected=wanted, found=", ".join(sorted(names)[:8]) or "nothing", fix=fix)
+def _set_variables(what: str, hub: HfApi, target: Target, variables: Mapping[str, str]) -> None:
+    """Sets what is not set so already, since each setting starts the Space anew."""
+    if not variables:
+        return
+    known = ask(what, lambda: hub.get_space_variables(target.repo))
+    for key, value in variables.items():
+        if key not in known or known[key].value != value:
+            ask(what, lambda key=key, value=value: hub.add_space_variable(target.repo, key, value))  # type: ignore[misc]
 
 
 def _refuse_namespace(what: str, repo: str, who: Mapping[str, Any]) -> None:
@@ -446,28 +434,83 @@ def _tree(what: str, hub: HfApi, target: Target, commit: str) -> dict[str, RepoF
     return ask(what, call)
 
 
+@dataclass(frozen=True)
+class _Past:
+    """What the history tells of the files that are there.
+
+    Args:
+        newest: The newest commit.
+        pushed: Path -> the name under which the token's owner pushed it, just as it is there now.
+        last: Paths after the last push of this name; empty when there was none.
+        fresh: Whether README.md is the one that came with the repo.
+    """
+
+    newest: GitCommitInfo
+    pushed: dict[str, str]
+    last: frozenset[str]
+    fresh: bool
+
+
+def _past(what: str, hub: HfApi, target: Target, head: str, there: Mapping[str, RepoFile], name: str) -> _Past:
+    commits = ask(what, lambda: list(hub.list_repo_commits(target.repo, repo_type=target.kind, revision=head)))
+    trees: dict[str, Mapping[str, RepoFile]] = {head: there}
+
+    def tree(index: int) -> Mapping[str, RepoFile]:
+        if index == len(commits):
+            return {}
+        commit = commits[index].commit_id
+        if commit not in trees:
+            trees[commit] = _tree(what, hub, target, commit)
+        return trees[commit]
+
+    pushed: dict[str, str] = {}
+    last: frozenset[str] = frozenset()
+    looked = 0
+    for index, commit in enumerate(commits):
+        ours = _OURS.fullmatch(commit.title)
+        if not ours or target.user not in commit.authors:
+            continue
+        after, before = tree(index), tree(index + 1)
+        # What the push found there already, of others, is not its own.
+        for path, entry in there.items():
+            if path not in pushed and _blob(after, path) == entry.blob_id != _blob(before, path):
+                pushed[path] = ours[1]
+        if not last and ours[1] == name:
+            last = frozenset(after)
+        looked += 1
+        if looked == _LOOKED_BACK or (last and not there.keys() - pushed.keys() - {".gitattributes"}):
+            break
+    fresh = False
+    if "README.md" in there and "README.md" not in pushed and commits[-1].title == "initial commit":
+        first = tree(len(commits) - 1)
+        fresh = first.keys() <= _MADE_BY_THE_HUB and _blob(first, "README.md") == there["README.md"].blob_id
+    return _Past(commits[0], pushed, last, fresh)
+
+
+def _blob(tree: Mapping[str, RepoFile], path: str) -> str | None:
+    return tree[path].blob_id if path in tree else None
+
+
 def _refuse_foreign(
-    what: str, hub: HfApi, target: Target, there: Mapping[str, RepoFile], written: Iterable[str]
+    what: str, target: Target, past: _Past, name: str, there: Mapping[str, RepoFile], written: Iterable[str]
 ) -> None:
-    """Raises InputError when a file that would be written was changed since the last push of ours."""
-    commits = ask(what, lambda: list(hub.list_repo_commits(target.repo, repo_type=target.kind)))
-    last = next((commit for commit in commits if _OURS.search(commit.title)), None)
-    if last is None and len(commits) <= 1:
-        return  # as the Hub makes it
-    before = _tree(what, hub, target, last.commit_id) if last else {}
+    """Raises InputError when a file that would be written is not as this person's last push of this name left it."""
 
-    def name(entry: RepoFile | None) -> str | None:
-        return entry.blob_id if entry else None
+    def is_foreign(path: str) -> bool:
+        if path not in there:
+            return path in past.last  # somebody took it out
+        return past.pushed.get(path) != name and not (past.fresh and path == "README.md")
 
-    foreign = [path for path in written if name(there.get(path)) != name(before.get(path))]
+    foreign = [path for path in written if is_foreign(path)]
     if foreign:
-        newest = commits[0]
-        by = f"; the newest commit: {newest.title!r} by {', '.join(newest.authors) or 'unknown'}"
+        by = f"; the newest commit: {past.newest.title!r} by {', '.join(past.newest.authors) or 'unknown'}"
         shown_ = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
+        of = f"{name} as {target.user}"
         raise InputError(
             what,
-            expected="files as the last push of hf_fashion left them" if last else "a repo that hf_fashion pushed to",
-            found=f"{shown_}, changed by somebody else{by}",
+            expected=f"files as the last push of {of} left them" if past.last else "a repo that hf_fashion pushed to, "
+            f"{of}",
+            found=f"{shown_}, changed by somebody else or by a push of another name{by}",
             fix=f"to keep the change, take it into your folder: `hf download {target.repo} {shlex.quote(foreign[0])} "
             f"--repo-type {target.kind} --local-dir <the folder>`; to write over it: --overwrite",
         )  # fmt: skip

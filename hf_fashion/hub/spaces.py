@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 
 import hf_fashion
 from hf_fashion.errors import InputError
-from hf_fashion.hub import clean
+from hf_fashion.hub import clean, secrets
 from hf_fashion.hub.client import api, ask
 from hf_fashion.hub.pushing import Pushed, preflight, send
 
@@ -27,6 +27,7 @@ VARIABLE = "MODEL"  # what app.py reads the model's id from
 _FRONT = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 # Of the package: what a page that serves a model never imports.
 _NOT_SERVED = ("recipes", "model_cards", "samples", "__pycache__")
+_SERVED = (".py", ".md", ".html", ".json")
 
 
 def push_space(
@@ -151,14 +152,32 @@ def dependencies(extras: set[str]) -> list[str]:
 
 
 def library() -> dict[str, bytes | Path]:
-    """The files of hf_fashion, wherever it is installed, and what names its version: path in the Space -> file."""
+    """The files of hf_fashion, wherever it is installed, and what names its version: path in the Space -> file.
+
+    Raises:
+        InputError: Somebody wrote a secret into one of them.
+    """
     root = Path(hf_fashion.__file__).parent
-    files: dict[str, bytes | Path] = {
-        f"hf_fashion/{path.relative_to(root).as_posix()}": path
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not set(path.relative_to(root).parts) & set(_NOT_SERVED) and path.suffix != ".pyc"
-    }
     told = importlib.metadata.distribution(LIBRARY)
+    # What was installed; of a checkout (`pip install -e`) that list names no file of the package.
+    installed = {line.split(",")[0] for line in (told.read_text("RECORD") or "").splitlines()}
+    installed = {name for name in installed if name.startswith("hf_fashion/")}
+    files: dict[str, bytes | Path] = {}
+    for path in sorted(root.rglob("*")):
+        parts = path.relative_to(root).parts
+        name = "/".join(("hf_fashion", *parts))
+        outside = path.is_symlink() or not path.resolve().is_relative_to(root.resolve()) or not path.is_file()
+        if outside or set(parts) & set(_NOT_SERVED) or any(part.startswith(".") for part in parts):
+            continue
+        if path.suffix not in _SERVED and path.name != "py.typed" or (installed and name not in installed):
+            continue
+        content = path.read_bytes()
+        for line, kind in secrets.found_in(content.decode("utf-8", "replace")):
+            raise InputError(
+                f"{path}, line {line}", expected="nothing that others could use in your name", found=kind,
+                fix="take it out of the installed library, and revoke it",
+            )  # fmt: skip
+        files[name] = content
     metadata = told.read_text("METADATA") or told.read_text("PKG-INFO") or ""
     files[f"hf_fashion-{hf_fashion.__version__}.dist-info/METADATA"] = metadata.encode("utf-8")
     return files

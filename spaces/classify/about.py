@@ -1,6 +1,7 @@
 """What the page says of its model, out of the model's own card."""
 
 import re
+from urllib.parse import quote
 
 from classifier import Classifier
 from huggingface_hub import ModelCard
@@ -24,11 +25,11 @@ class About:
         told = backbones.describe(name, revision)
         card = classifier.folder / "README.md"
         text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
-        link = f"[{name}](https://huggingface.co/{name})" if told["kind"] == "hub" else f"**{told['name']}**"
+        shown = plain(str(name if told["kind"] == "hub" else told["name"]))
+        link = f"[{shown}](https://huggingface.co/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
+        licence = plain(str(told["license"]))
         self.title = TITLE
-        self.heading = (
-            f"# {TITLE}\nDrop a photo: the model {link} (licence: {told['license']}) says {_what(classifier)}."
-        )
+        self.heading = f"# {TITLE}\nDrop a photo: the model {link} (licence: {licence}) says {_what(classifier)}."
         self.text = f"{_how_sure(classifier)}\n\n{intended_use(text)}"
 
 
@@ -37,7 +38,7 @@ def _what(classifier: Classifier) -> str:
     names = classifier.labels
     if classifier.attributes is not None and len(classifier.attributes.groups) > 1:
         names = [group.name for group in classifier.attributes.groups]
-    some = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    some = ", ".join(map(plain, names[:12])) + (", ..." if len(names) > 12 else "")
     return f"which of its {len(names)} labels fits: {some}" if names is classifier.labels else f"its {some}"
 
 
@@ -54,12 +55,24 @@ def _how_sure(classifier: Classifier) -> str:
     )
 
 
+def plain(text: str) -> str:
+    """Markdown that shows a text as it is: a label or a licence is whatever its author wrote."""
+    return "".join(c if c.isalnum() or c in " -" else f"&#{ord(c)};" for c in " ".join(text.split()))
+
+
+def without_images(markdown: str) -> str:
+    """Markdown without its images and HTML, which would load what strangers chose into the visitor's browser."""
+    markdown = re.sub(r"<!--.*?-->|</?[a-z][^<>]*>", "", markdown, flags=re.IGNORECASE | re.DOTALL)
+    markdown = re.sub(r"!\[[^\]]*\](\([^()]*\)|\[[^\]]*\])?", "", markdown)
+    return re.sub(r"!+\[", "[", markdown).replace("<", "&lt;")  # what is left was written to slip through
+
+
 def intended_use(card: str) -> str:
-    """The section of a card that says what the model is for; a sentence where it has none."""
+    """The section of a card that says what the model is for, without images; a sentence where it has none."""
     for name in ("intended use", "direct use", "uses"):  # not "Use" or "Usage", which is code
         found = re.search(rf"^(#+)\s*{name}.*$", card, re.IGNORECASE | re.MULTILINE)
         if found:
             rest = card[found.end() :]
             end = re.search(rf"^#{{1,{len(found[1])}}}\s", rest, re.MULTILINE)
-            return rest[: end.start() if end else None].strip()[:LONGEST]
+            return without_images(rest[: end.start() if end else None]).strip()[:LONGEST]
     return "Its card does not say what it is meant for: measure it on your own photos before you rely on it."

@@ -26,6 +26,7 @@ from huggingface_hub import metadata_load
 
 HERE = Path(__file__).parent
 AT_ONCE = 12  # photos in one answer
+MOST = 100  # photos in one request; the rest of a longer list would be looked at for nothing
 KEPT = 30  # minutes that an upload stays on the disk
 CLEANED = 5  # minutes from one look for old uploads to the next
 
@@ -34,6 +35,39 @@ def model() -> tuple[str, str | None]:
     """The model that the settings name, and its revision."""
     named = (metadata_load(HERE / "README.md") or {}).get("models") or ["efficientnet-lite0"]
     return os.environ.get("MODEL") or named[0], os.environ.get("MODEL_REVISION")
+
+
+class Page(gr.Blocks):
+    """Blocks that refuse long requests before Gradio looks at every file that they name."""
+
+    def validate_inputs(self, block_fn: Any, inputs: Any) -> None:
+        left, named = [inputs], 0
+        while left:
+            value = left.pop()
+            if isinstance(value, dict | list):
+                named += isinstance(value, dict) and "path" in value
+                if named > MOST or len(value) > MOST:
+                    raise gr.Error(f"At most {MOST} photos at a time.", print_exception=False)
+                left.extend(value.values() if isinstance(value, dict) else value)
+        super().validate_inputs(block_fn, inputs)
+
+
+def upload(photo: Any) -> Path:
+    """The file that an event names, if it was uploaded here.
+
+    Gradio looks only at the paths of payloads that carry `meta`, and the visitor writes the payload.
+
+    Raises:
+        gr.Error: It was not; of other files nothing is told, not even whether there are any.
+    """
+    path = photo.get("path") if isinstance(photo, dict) else None
+    try:
+        found = Path(path if isinstance(path, str) else "").resolve()
+        if found.is_relative_to(Path(get_upload_folder()).resolve()):
+            return found
+    except (OSError, ValueError, RuntimeError):  # a name too long, with a null byte, of links in a circle
+        pass
+    raise gr.Error("Files of the server are not read: upload the photo itself.", print_exception=False)
 
 
 def only_uploads(component: Any) -> None:
@@ -55,22 +89,22 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
     classifier = Classifier(name, revision)
     about = About(name, revision, classifier)
 
-    def show(photos: Sequence[Path]) -> str:
+    def show(photos: Sequence[Path], of: int) -> str:
         seen: list[Any] = []
-        for photo in photos[:AT_ONCE]:
+        for photo in photos:
             try:
                 seen.append((*classifier.look(photo), photo.name))
             except ValueError as reason:
                 seen.append((reason, photo.name))
         said = classifier.say([one[0] for one in seen if len(one) == 3])
-        return answers.page(seen, said, len(photos)) if photos else answers.WAITING
+        return answers.page(seen, said, of) if photos else answers.WAITING
 
     def show_uploads(photos: Any) -> str:
         several = photos if isinstance(photos, list) else [photos] if photos else []
-        return show([Path(photo["path"]) for photo in several])
+        return show([upload(photo) for photo in several[:AT_ONCE]], len(several))
 
     def show_example(number: int) -> str:
-        return show([examples[number]])
+        return show([examples[number]], 1)
 
     def classify(photo: dict[str, Any] | None) -> dict[str, Any]:
         """Says which label of the model fits a photo, and how sure the model is.
@@ -84,14 +118,14 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
             `labels` and `scores`.
         """
         try:
-            pixels, _ = classifier.look(photo["path"] if photo else "")
+            pixels, _ = classifier.look(upload(photo))
         except ValueError as reason:
             raise gr.Error(f"This photo cannot be used: {reason}", print_exception=False) from None
         return answers.as_dict(classifier.say([pixels])[0])
 
     examples = sorted((HERE / "examples").glob("*.*"))
     private: dict[str, Any] = {"preprocess": False, "api_visibility": "private", "concurrency_limit": 16}
-    with gr.Blocks(title=about.title, delete_cache=(CLEANED * 60, KEPT * 60), analytics_enabled=False) as page:
+    with Page(title=about.title, delete_cache=(CLEANED * 60, KEPT * 60), analytics_enabled=False) as page:
         gr.Markdown(about.heading)
         with gr.Row(equal_height=False):
             with gr.Column():
@@ -115,7 +149,7 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
         gr.Markdown(f"Photos are used for the answer only, and deleted within {KEPT + CLEANED} minutes.")
         with gr.Row(visible=False):
             photo, told, ask = gr.File(label="photo"), gr.JSON(label="answer"), gr.Button()
-        for component in (files, camera, photo):
+        for component in (files, camera, photo, *([tried] if examples else [])):
             only_uploads(component)
         # Events take what the visitor sent as it came (`preprocess`): Gradio would open pictures with its own decoder,
         # and leave an empty file behind for each.

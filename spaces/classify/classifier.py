@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Classifier:
         folder: Where its files lie: the card is README.md.
         net: The bare transformers model, on the GPU if there is one.
         processor: Its image processor.
-        labels: Of all logits, in their order.
+        labels: Of all logits, in their order; the second of two equal names has a number: "crane (2)".
         attributes: What the config says of several attributes; None for a model of one label a photo.
         unsure_below: The score of 95 % precision on validation, None where config.json does not tell it.
 
@@ -76,7 +76,7 @@ class Classifier:
         net, self.processor = load_classifier(self.folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = net.to(self.device)
-        self.labels = [str(name) for _, name in sorted(self.net.config.id2label.items())]
+        self.labels = _distinct(str(name) for _, name in sorted(self.net.config.id2label.items()))
         self.attributes = _Attributes(self.net.config) if self.net.config.problem_type == MANY else None
         told = getattr(self.net.config, "unsure_below", None)
         self.unsure_below = float(told) if isinstance(told, int | float) else None
@@ -157,6 +157,19 @@ class _Attributes:
             labels = tuple(label for label in of_group if label in said)
             every.append(Said(group.name if len(self.groups) > 1 else "", labels, of_group, many=group.many))
         return every
+
+
+def _distinct(names: Iterable[str]) -> list[str]:
+    """The names, those that repeat with a number: answers are kept by name, and ImageNet has two cranes."""
+    given = [*names]
+    every: dict[str, None] = {}
+    for name in given:
+        number, new = 1, name
+        while new in every or (number > 1 and new in given):
+            number += 1
+            new = f"{name} ({number})"
+        every[new] = None
+    return [*every]
 
 
 def _highest_first(labels: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
