@@ -30,7 +30,8 @@ from hf_fashion.recipes import classify
 LITE0 = ["--config", "classify-efficientnet-lite0-fashion-mnist"]
 COMMON = ["--smallest_crop", "0.7", "--validation_share", "0.05", "--per_device_eval_batch_size", "128"]
 SMALL = [
-    *COMMON, "--model", "sample", "--image_size", "128", "--weight_decay", "0.05", "--per_device_train_batch_size", "64"
+    *COMMON, "--model", "sample", "--image_size", "128", "--weight_decay", "0.05",
+    "--per_device_train_batch_size", "64",
 ]  # fmt: skip
 # Nets for 28 pixels. Trained from nothing, a wider initialisation than transformers' 0.02 learns sooner.
 SWIN = SwinConfig(
