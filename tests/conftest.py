@@ -9,7 +9,7 @@ import sys
 import tempfile
 
 import pytest
-from hub_fixtures import HUB, hub, hub_by_both  # noqa: F401 (the fixtures are found here)
+from hub_fixtures import HUB, hub, hub_by_both, no_waiting  # noqa: F401 (the fixtures are found here)
 
 assert "huggingface_hub" not in sys.modules, "the environment below would come too late"
 _HOME = tempfile.TemporaryDirectory(prefix="hf_fashion_tests_")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +62,13 @@ def hub_by_both(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     """The same, once with large files by xet and once by LFS; `hub.xet` says which."""
     with _online(monkeypatch, xet=request.param == "xet") as found:
         yield found
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits long: neither a push before its next try, nor the client before its own."""
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
 
 def small_run(folder: Path) -> Path:

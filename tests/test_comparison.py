@@ -11,6 +11,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import f1_score
 
 from hf_fashion import cli, comparison, metrics, plots, record
+from hf_fashion.comparison import runs as compared_runs
 from hf_fashion.errors import InputError
 
 NAMES = ["dress", "hat", "shoes"]
@@ -361,10 +362,10 @@ def test_a_picture_is_written_where_it_is_asked_for_and_nowhere_else(tmp_path, m
 
 def drawn(folders, metric="accuracy"):
     """The texts of the picture: title, names, and what stands in the column of differences."""
-    runs, _ = comparison._read(folders, metric)
-    groups = comparison._groups(runs)
-    tested = {group[0].name: comparison._tests(group, metric) for group in groups}
-    figure = comparison._picture(runs, groups, tested, metric)
+    runs, _ = compared_runs._read(folders, metric)
+    groups = compared_runs._groups(runs)
+    tested = {group[0].name: compared_runs._tests(group, metric) for group in groups}
+    figure = compared_runs._picture(runs, groups, tested, metric)
     left, *right = figure.axes
     names = [label.get_text() for label in left.get_yticklabels()]
     return figure._suptitle.get_text(), names, [text.get_text() for axes in right for text in axes.texts]

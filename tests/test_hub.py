@@ -1,7 +1,6 @@
 """Push and pull of a model against the double of the Hub: what arrives, and what each fault leads to."""
 
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -17,14 +16,10 @@ from hf_fashion.hub import clean, client, pulling, pushing
 from hf_fashion.recipes import pull as pull_recipe
 from hf_fashion.recipes import push as push_recipe
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 CARD = "---\nlicense: apache-2.0\nlibrary_name: transformers\npipeline_tag: image-classification\n---\n\n# Shirts\n"
 SENT = {"README.md", "config.json", "eval_results.json", "model.safetensors", "plots/bars.png", "run.json"}
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))  # the client's own waits, too
 
 
 @pytest.fixture
@@ -255,7 +250,7 @@ def test_a_change_of_a_person_just_before_the_commit_is_not_written_over(hub, fo
 def test_a_repo_of_other_work_is_not_written_over(hub, folder):
     repo = hub.create("ada/shirts", files={"model.safetensors": b"other weights"}, private=True)
     repo.commit({"README.md": b"another model"}, "End of training")
-    with refused("a repo that hf_fashion pushed to", error=InputError):
+    with refused("a repo that ada pushed to with hf_fashion", error=InputError):
         ours.push(folder, "ada/shirts")
     assert repo.files()["model.safetensors"] == b"other weights"
 
@@ -271,23 +266,32 @@ def test_weights_of_an_older_push_do_not_stay_beside_the_new(hub, folder, capsys
     assert "taken out there, as it is of an earlier push: model.safetensors.index.json" in capsys.readouterr().out
 
 
-def test_the_push_of_another_person_or_of_another_run_is_not_written_over(hub, folder, tmp_path, monkeypatch):
+def test_the_push_of_another_person_is_not_written_over(hub, folder, tmp_path, monkeypatch):
     hub.add_org("maison", ["ada", "eve"])
     ours.push(folder, "maison/shirts")
     repo = hub.repo("maison/shirts")
     kept = repo.files()
-    with refused("coats as ada", "model.safetensors, .*of another name", "--overwrite", error=InputError):
-        ours.push(run_folder(tmp_path / "coats"), "maison/shirts")
     with monkeypatch.context() as eve:
         eve.setenv("HF_TOKEN", hub.add_token("eve"))
         other = run_folder(tmp_path / "eve" / "shirts")
-        with refused("shirts as eve", "model.safetensors", "by ada", error=InputError):
+        with refused("a repo that eve pushed to", "model.safetensors", "by ada", "--overwrite", error=InputError):
             ours.push(other, "maison/shirts")
         assert repo.files() == kept
         ours.push(other, "maison/shirts", overwrite=True)
         assert repo.files()["model.safetensors"] == (other / "model.safetensors").read_bytes()
-    with refused("as the last push of shirts as ada left them", "model.safetensors", "by eve", error=InputError):
+    with refused("as the last push of ada left them", "model.safetensors", "by eve", error=InputError):
         ours.push(folder, "maison/shirts")
+
+
+def test_a_new_run_takes_the_place_of_the_same_persons_old_one_and_says_so(hub, folder, tmp_path, capsys):
+    (folder / "tokenizer.json").write_text("{}\n")
+    ours.push(folder, "shirts")
+    newer = run_folder(tmp_path / "shirts-2")
+    ours.push(newer, "shirts")
+    repo = hub.repo("ada/shirts")
+    assert repo.files()["model.safetensors"] == (newer / "model.safetensors").read_bytes()
+    assert "tokenizer.json" not in repo.files() and titles(hub) == ["shirts-2", "shirts", "initial commit"]
+    assert "in the place of your push of shirts, which stays in the repo's history" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("title", ['Revert "{}"', "{} reverted"])
@@ -554,11 +558,15 @@ def test_a_training_asks_before_its_first_step_and_the_trainer_does_not_push(hub
     args.push_to_hub = True
     with refused("README.md, line 3, license", error=InputError):
         ours.before_training(args, license="my-own")
+    assert not hub.repos
+    hub.create("ada/classify-1", files={"README.md": b"# By hand\n"}, private=True)
+    args.push_to_hub, args.hub_private_repo, args.hub_model_id = True, None, None
+    with refused("README.md, changed by somebody else", "another --hub_model_id", error=InputError):
+        ours.before_training(args, license="mit")
     monkeypatch.setenv("HF_TOKEN", hub.add_token("ada", "read"))
     args.push_to_hub = True
     with refused("role `read`"):
         ours.before_training(args, license="mit")
-    assert not hub.repos
 
 
 def test_pull_takes_no_pattern_that_a_model_needs():

@@ -2,14 +2,13 @@
 
 import os
 import sys
-import time
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from packaging.requirements import Requirement
 from PIL import Image as PILImage
 
@@ -19,14 +18,10 @@ from hf_fashion.errors import InputError
 from hf_fashion.hub import photos, spaces
 from hf_fashion.recipes import push
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 MARK = "CANARY-7f3a"
 LABELS = ["dress | long", "hat"]
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
 
 
 def photo(seed: int, format: str = "JPEG", orientation: int = 6) -> bytes:
@@ -153,6 +148,7 @@ def test_columns_that_cannot_be_looked_through_are_refused(hub):
         ("thumb", [photo(1)] * 4, Value("binary"), r"(?s)column thumb.*cast_column\('thumb', datasets.Image\(\)\)"),
         ("views", [[{"bytes": photo(1), "path": None}]] * 4, List(Image()), r"remove_columns\('views'\)"),
         ("part", [{"i": {"bytes": photo(1), "path": None}}] * 4, {"i": Image()}, r"remove_columns\('part'\)"),
+        ("sound", [{"bytes": b"RIFF", "path": None}] * 4, Audio(decode=False), r"found: +Audio, which may hold"),
     ):
         with pytest.raises(InputError, match=words):
             pushed(rows.add_column(name, values, feature=Features({name: feature})[name]))

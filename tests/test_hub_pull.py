@@ -1,7 +1,6 @@
 """Pull against the double of the Hub: what a folder or the cache holds beforehand, and what is taken at all."""
 
 import os
-import time
 
 import pytest
 from huggingface_hub import HfApi
@@ -10,6 +9,8 @@ from hf_fashion import hub as ours
 from hf_fashion.hub import clean, pulling
 from hf_fashion.recipes import pull as recipe
 
+pytestmark = pytest.mark.usefixtures("no_waiting")
+
 NET = {"README.md": b"# net\n", "config.json": b"{}", "model.safetensors": b"weights " * 100}
 RUNS = [
     "a.PY", "model.PKL", "a.pyc", "a.pyd", "a.dylib", "a.so.1", "a.dill", "a.sav", "a.pck", "a.th", "a.t7", "a.keras",
@@ -17,12 +18,6 @@ RUNS = [
     "weights", "a.bin", "a.pt", "a.npy", "a.json.pkl", "a.html", ".env", ".git/config.json",
     ".cache/huggingface/hf_fashion_pull.json", "plots/run.sh",
 ]  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch):
-    sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))  # the client's own waits, too
 
 
 @pytest.fixture

@@ -471,6 +471,9 @@ def test_examples_and_the_camera(visit):
     assert page.locator("#answers img").get_attribute("alt") == EXAMPLES[1].name
     page.get_by_role("tab", name="Camera").click()
     page.get_by_text("Webcam").click()
+    page.wait_for_function(
+        "document.querySelector('video')?.currentTime > 0.2"
+    )  # before there is a picture, none is taken
     page.get_by_role("button", name="capture photo").click()
     page.wait_for_function(f"document.querySelector('#answers img').alt != '{EXAMPLES[1].name}'")
 

@@ -12,8 +12,9 @@ what is sent was printed; `hf-fashion push` and `hf-fashion pull` do it from the
 from hf_fashion.hub.client import HubError
 from hf_fashion.hub.photos import push_photos
 from hf_fashion.hub.pulling import Pulled, pull
-from hf_fashion.hub.pushing import Pushed, Target, preflight, push
+from hf_fashion.hub.pushing import Pushed, preflight, push
 from hf_fashion.hub.spaces import push_space
+from hf_fashion.hub.target import Target
 from hf_fashion.hub.trained import before_training
 
 __all__ = [

@@ -13,13 +13,14 @@ import jinja2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
-from datasets import Dataset, DatasetDict, Image, Value
+from datasets import Audio, ClassLabel, Dataset, DatasetDict, Image, LargeList, List, Pdf, Value, Video
 
 from hf_fashion import data, images, plots
 from hf_fashion.columns import is_list
 from hf_fashion.errors import InputError, printable, writing
 from hf_fashion.hub import clean, pictures, secrets
-from hf_fashion.hub.pushing import Pushed, Target, preflight, send, validate
+from hf_fashion.hub.pushing import Pushed, preflight, send, validate
+from hf_fashion.hub.target import Target
 from hf_fashion.report import Finding, Report
 
 SHARD = 400_000_000  # bytes of pictures in one file
@@ -113,11 +114,12 @@ def _refuse_columns(rows: dict[str, Dataset]) -> None:
                         found=f"{printable(name)}, a path of this machine",
                         fix="dataset.rename_column, or the label's own word in its ClassLabel",
                     )  # fmt: skip
-            for inner, kind in _features(feature):
-                if isinstance(kind, Value) and "binary" in kind.dtype:
+            for inner, kind in _parts(feature):
+                is_bytes = isinstance(kind, Value) and "binary" in kind.dtype
+                if is_bytes or isinstance(kind, Audio | Video | Pdf):
                     raise InputError(
                         where, expected="texts, numbers, labels or pictures",
-                        found="bytes, which may hold where and by whom a photo was taken",
+                        found=f"{'bytes' if is_bytes else type(kind).__name__}, which may hold who made it, and where",
                         fix=f"if they are pictures: dataset.cast_column({column!r}, datasets.Image()); or "
                         f"dataset.remove_columns({column!r})",
                     )  # fmt: skip
@@ -129,26 +131,22 @@ def _refuse_columns(rows: dict[str, Dataset]) -> None:
                     )  # fmt: skip
 
 
-def _features(feature: Any, inner: bool = False) -> Iterator[tuple[bool, Any]]:
-    """Whether it lies within another, and each feature within a column's."""
-    if isinstance(feature, dict | list):
-        for each in feature.values() if isinstance(feature, dict) else feature:
-            yield from _features(each, True)
-    elif hasattr(feature, "feature"):
-        yield from _features(feature.feature, True)
-    else:
-        yield inner, feature
+def _parts(feature: Any, inner: bool = False) -> Iterator[tuple[bool, Any]]:
+    """A column's feature and all that lies within it; each with whether it does."""
+    yield inner, feature
+    if isinstance(feature, List | LargeList):
+        feature = [feature.feature]
+    for part in feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else ():
+        yield from _parts(part, True)
 
 
 def _names(feature: Any) -> Iterator[str]:
     """The names of fields and labels within a column."""
-    if isinstance(feature, dict):
-        yield from feature
-    for each in feature.values() if isinstance(feature, dict) else feature if isinstance(feature, list) else []:
-        yield from _names(each)
-    if hasattr(feature, "feature"):
-        yield from _names(feature.feature)
-    yield from getattr(feature, "names", None) or []
+    for _, part in _parts(feature):
+        if isinstance(part, dict):
+            yield from part
+        elif isinstance(part, ClassLabel):
+            yield from part.names
 
 
 def _refuse_no_room(rows: dict[str, Dataset], folder: Path) -> None:

@@ -1,18 +1,17 @@
 """One commit to a repo, made safe: looked at before, sent once, never over what somebody else wrote, checked after."""
 
-import re
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
 import httpx2
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, GitCommitInfo, HfApi
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status, validate_repo_id
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
@@ -20,42 +19,12 @@ from huggingface_hub.utils.sha import git_hash, sha_fileobj
 from hf_fashion import cards
 from hf_fashion.cards.rules import RepoType
 from hf_fashion.errors import InputError
-from hf_fashion.hub import clean, client, ready
+from hf_fashion.hub import clean, client, history, ready
 from hf_fashion.hub.client import HubError, api, ask
+from hf_fashion.hub.target import Target, info, tree
 
 KINDS = ("model", "dataset", "space")
 _SHOWN = 12  # files of one folder that are listed one by one
-# The whole title of a commit of ours: the name of what was pushed, and a digest of what it brought.
-_OURS = re.compile(r"(.*), pushed by hf_fashion \([0-9a-f]{12}\)")
-# Pushes that are looked back at; what is older, and was not changed since, counts as somebody else's.
-_LOOKED_BACK = 50
-_MADE_BY_THE_HUB = {".gitattributes", "README.md"}  # in the first commit, README.md of a Space
-
-
-@dataclass(frozen=True)
-class Target:
-    """A repo that was asked about, and that what is pushed may go to.
-
-    Args:
-        repo: <namespace>/<name>.
-        kind: model, dataset or space.
-        private: Whether it is, or will be.
-        exists: Whether it is there already.
-        user: Who the token is of.
-        token: None for the one that is stored.
-    """
-
-    repo: str
-    kind: str
-    private: bool
-    exists: bool
-    user: str
-    token: str | None = field(default=None, repr=False)
-
-    @property
-    def address(self) -> str:
-        """Of its page."""
-        return f"{client.endpoint()}/{'' if self.kind == 'model' else self.kind + 's/'}{self.repo}"
 
 
 @dataclass(frozen=True)
@@ -109,16 +78,16 @@ def preflight(
     who = ask(what, hub.whoami)
     repo = repo if "/" in repo else f"{who['name']}/{repo}"
     _refuse_namespace(what, repo, who)
-    info = _info(what, hub, repo, kind)
-    if info is None:
+    known = info(what, hub, repo, kind)
+    if known is None:
         _refuse_no_creation(what, repo, who)
         _tell_namesakes(hub, repo, kind)
     else:
         ask(what, lambda: hub.auth_check(repo, repo_type=kind, write=True))
-        _refuse_visibility(what, bool(info.private), public)
+        _refuse_visibility(what, bool(known.private), public)
     if card is not None:
         validate(card, kind, token)
-    return Target(repo, kind, not public, info is not None, who["name"], token)
+    return Target(repo, kind, not public, known is not None, who["name"], token)
 
 
 def validate(card: str, kind: str, token: str | None = None) -> None:
@@ -246,27 +215,30 @@ def _commit(
     """One commit, however often the Hub stumbles: before each try it is read anew what is there, and who sees it."""
     wait = client.FIRST_WAIT
     for attempt in range(1, client.TRIES + 1):
-        info = ask(what, lambda: hub.repo_info(target.repo, repo_type=target.kind))
-        _refuse_visibility(what, bool(info.private), not target.private)
-        head = str(info.sha)
-        there = _tree(what, hub, target, head)
+        now = ask(what, lambda: hub.repo_info(target.repo, repo_type=target.kind))
+        _refuse_visibility(what, bool(now.private), not target.private)
+        head = str(now.sha)
+        there = tree(what, hub, target, head)
         sent = [path for path, content in made.files.items() if not same(there.get(path), content)]
         left = there.keys() - made.files.keys() - {".gitattributes"}
         if not sent and not left:
             return head, [] if attempt == 1 else sorted(made.files)
-        past = _past(what, hub, target, head, there, name)
+        past = history.past(what, hub, target, head, there)
         # Of an earlier push of the same person: it would be loaded beside the new.
         stale = sorted(path for path in left if path in past.pushed)
         if not sent and not stale:
             return head, [] if attempt == 1 else sorted(made.files)
         if not overwrite:
-            _refuse_foreign(what, target, past, name, there, [*sent, *stale])
+            history.refuse_foreign(what, target, past, there, [*sent, *stale])
+        others = sorted({past.pushed[path] for path in (*sent, *stale) if path in past.pushed} - {name})
+        if others:
+            print(f"in the place of your push of {', '.join(others)}, which stays in the repo's history")
         for path in stale:
             print(f"taken out there, as it is of an earlier push: {path}")
         operations: list[Any] = [CommitOperationAdd(path, made.files[path]) for path in sent]
         operations += [CommitOperationDelete(path) for path in stale]
         try:
-            title = f"{name}, pushed by hf_fashion ({digest(made)})"
+            title = history.title(name, digest(made))
             with client.impatient():
                 done = hub.create_commit(
                     target.repo, operations, commit_message=title, repo_type=target.kind, parent_commit=head
@@ -410,115 +382,13 @@ def _refuse_visibility(what: str, private: bool, public: bool) -> None:
 
 def _tell_namesakes(hub: HfApi, repo: str, kind: str) -> None:
     for other in KINDS:
-        if other != kind and _info(repo, hub, repo, other) is not None:
+        if other != kind and info(repo, hub, repo, other) is not None:
             print(f"{repo} is a {other} already; a {kind} of the same name is made beside it")
-
-
-def _info(what: str, hub: HfApi, repo: str, kind: str) -> Any:
-    """What the Hub says of a repo; None when it shows none of that name."""
-
-    def call() -> Any:
-        try:
-            return hub.repo_info(repo, repo_type=kind)
-        except RepositoryNotFoundError:
-            return None
-
-    return ask(what, call)
-
-
-def _tree(what: str, hub: HfApi, target: Target, commit: str) -> dict[str, RepoFile]:
-    def call() -> dict[str, RepoFile]:
-        entries = hub.list_repo_tree(target.repo, repo_type=target.kind, revision=commit, recursive=True)
-        return {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
-
-    return ask(what, call)
-
-
-@dataclass(frozen=True)
-class _Past:
-    """What the history tells of the files that are there.
-
-    Args:
-        newest: The newest commit.
-        pushed: Path -> the name under which the token's owner pushed it, just as it is there now.
-        last: Paths after the last push of this name; empty when there was none.
-        fresh: Whether README.md is the one that came with the repo.
-    """
-
-    newest: GitCommitInfo
-    pushed: dict[str, str]
-    last: frozenset[str]
-    fresh: bool
-
-
-def _past(what: str, hub: HfApi, target: Target, head: str, there: Mapping[str, RepoFile], name: str) -> _Past:
-    commits = ask(what, lambda: list(hub.list_repo_commits(target.repo, repo_type=target.kind, revision=head)))
-    trees: dict[str, Mapping[str, RepoFile]] = {head: there}
-
-    def tree(index: int) -> Mapping[str, RepoFile]:
-        if index == len(commits):
-            return {}
-        commit = commits[index].commit_id
-        if commit not in trees:
-            trees[commit] = _tree(what, hub, target, commit)
-        return trees[commit]
-
-    pushed: dict[str, str] = {}
-    last: frozenset[str] = frozenset()
-    looked = 0
-    for index, commit in enumerate(commits):
-        ours = _OURS.fullmatch(commit.title)
-        if not ours or target.user not in commit.authors:
-            continue
-        after, before = tree(index), tree(index + 1)
-        # What the push found there already, of others, is not its own.
-        for path, entry in there.items():
-            if path not in pushed and _blob(after, path) == entry.blob_id != _blob(before, path):
-                pushed[path] = ours[1]
-        if not last and ours[1] == name:
-            last = frozenset(after)
-        looked += 1
-        if looked == _LOOKED_BACK or (last and not there.keys() - pushed.keys() - {".gitattributes"}):
-            break
-    fresh = False
-    if "README.md" in there and "README.md" not in pushed and commits[-1].title == "initial commit":
-        first = tree(len(commits) - 1)
-        fresh = first.keys() <= _MADE_BY_THE_HUB and _blob(first, "README.md") == there["README.md"].blob_id
-    return _Past(commits[0], pushed, last, fresh)
-
-
-def _blob(tree: Mapping[str, RepoFile], path: str) -> str | None:
-    return tree[path].blob_id if path in tree else None
-
-
-def _refuse_foreign(
-    what: str, target: Target, past: _Past, name: str, there: Mapping[str, RepoFile], written: Iterable[str]
-) -> None:
-    """Raises InputError when a file that would be written is not as this person's last push of this name left it."""
-
-    def is_foreign(path: str) -> bool:
-        if path not in there:
-            return path in past.last  # somebody took it out
-        return past.pushed.get(path) != name and not (past.fresh and path == "README.md")
-
-    foreign = [path for path in written if is_foreign(path)]
-    if foreign:
-        by = f"; the newest commit: {past.newest.title!r} by {', '.join(past.newest.authors) or 'unknown'}"
-        shown_ = ", ".join(foreign[:5]) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else "")
-        of = f"{name} as {target.user}"
-        raise InputError(
-            what,
-            expected=f"files as the last push of {of} left them" if past.last else "a repo that hf_fashion pushed to, "
-            f"{of}",
-            found=f"{shown_}, changed by somebody else or by a push of another name{by}",
-            fix=f"to keep the change, take it into your folder: `hf download {target.repo} {shlex.quote(foreign[0])} "
-            f"--repo-type {target.kind} --local-dir <the folder>`; to write over it: --overwrite",
-        )  # fmt: skip
 
 
 def _verify(what: str, hub: HfApi, made: clean.Export, target: Target, commit: str) -> None:
     """Raises HubError unless the commit holds each file with the checksum that it has here."""
-    there = _tree(what, hub, target, commit)
+    there = tree(what, hub, target, commit)
     wrong = [path for path, content in made.files.items() if not same(there.get(path), content)]
     if wrong:
         raise HubError(

@@ -6,8 +6,12 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from hf_fashion.hub.pushing import Target, preflight
+from hf_fashion.hub import client, history
+from hf_fashion.hub.pushing import preflight
+from hf_fashion.hub.target import Target, info, tree
 
+# What every run brings, and would write over at its end.
+_BROUGHT = ("README.md", "config.json", "model.safetensors", "run.json", "eval_results.json")
 # Settings of `transformers.TrainingArguments` that steer the Trainer's own push, which is not used.
 _TRAINERS_OWN = ("hub_strategy", "hub_always_push", "hub_revision")
 
@@ -33,6 +37,7 @@ def before_training(
 
     Raises:
         HubError: What would stop the push at the end: the token, its rights, the repo's name, the card's metadata.
+        InputError: The repo holds what somebody else wrote.
     """
     if not training_args.push_to_hub:
         return None
@@ -53,5 +58,18 @@ def before_training(
         repo, "model", public=training_args.hub_private_repo is False, token=training_args.hub_token,
         card=f"---\n{metadata.to_yaml()}\n---\n",
     )  # fmt: skip
+    if target.exists:
+        _refuse_foreign(target)
     print(f"when it is trained, it goes to {target.address} ({'private' if target.private else 'PUBLIC'})")
     return target
+
+
+def _refuse_foreign(target: Target) -> None:
+    what, hub = f"push to {target.repo}", client.api(target.token)
+    now = info(what, hub, target.repo, target.kind)
+    there = tree(what, hub, target, now.sha)
+    past = history.past(what, hub, target, now.sha, there)
+    history.refuse_foreign(
+        what, target, past, there, [path for path in _BROUGHT if path in there],
+        "or another --hub_model_id; or train without --push_to_hub, then `hf-fashion push ... --overwrite`",
+    )  # fmt: skip

@@ -1,15 +1,6 @@
-"""Lay finished runs side by side, best first, and say which differences are more than chance.
-
-    hf-fashion compare runs/*
-    hf-fashion compare runs/* --metric f1_macro --to comparison.png
-
-Only runs that were measured on the same rows, with the same labels, are set against each other: their predictions are
-paired row by row. `recipes/score.py --compare` brings models of one label a photo, of any origin, to the same rows.
-Runs of attributes are compared by `--metric map`.
-"""
+"""Finished runs, side by side: `hf-fashion compare`."""
 
 import argparse
-import itertools
 import json
 import os
 from collections.abc import Hashable, Iterable, Mapping, Sequence
@@ -18,147 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, Dataset, Features, List, Value, concatenate_datasets, disable_progress_bars
+from datasets import ClassLabel, Dataset, List, disable_progress_bars
 
-from hf_fashion import metrics, plots, record
+from hf_fashion import plots, record
+from hf_fashion.comparison.paired import WIDTH, ends, in_words, pairs, pairs_by_map, verdicts
 from hf_fashion.errors import InputError, command
 from hf_fashion.report import cell
 
-WIDTH = 80  # characters of a run's or a model's name
 ONE_LABEL, ATTRIBUTES = "one label a photo", "attributes"
 _ENDS = ("difference_low", "difference_high")
 TESTED = {ONE_LABEL: "accuracy", ATTRIBUTES: "map"}  # by which pairs are tested
-
-
-def pairs(right: Mapping[str, np.ndarray], *, seed: int = 0) -> list[dict[str, Any]]:
-    """`metrics.paired` of every two models, the more accurate one first.
-
-    With more than two models there are several tests, and a false alarm becomes likelier with each: p is corrected
-    (`metrics.holm`), and the verdict goes by the corrected one. Intervals are of each pair alone.
-
-    Args:
-        right: Model -> (n,) whether its predictions are right; the same rows in the same order for all.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        For each pair the figures of `metrics.paired`, the names `a` and `b`, `p_holm`, `tie` by that p, `tests` (how
-        many pairs there are) and `verdict`, a sentence.
-    """
-    order = sorted(right, key=lambda name: -right[name].mean())
-    found = [
-        {"a": a, "b": b, **metrics.paired(right[a], right[b], seed=seed)} for a, b in itertools.combinations(order, 2)
-    ]
-    return _corrected(found)
-
-
-def _corrected(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for pair, p in zip(found, metrics.holm([pair["p"] for pair in found]), strict=True):
-        pair |= {"p_holm": p, "tie": pair["tie"] or p >= 0.05, "tests": len(found)}
-        pair["verdict"] = _verdict(pair)
-    return found
-
-
-def pairs_by_map(scores: Mapping[str, np.ndarray], references: np.ndarray, *, seed: int = 0) -> list[dict[str, Any]]:
-    """`metrics.paired_map` of every two models, the one of the higher mean average precision first.
-
-    Args:
-        scores: Model -> (n, K) probabilities; the same rows and labels in the same order for all.
-        references: (n, K) of 1, 0 and NaN (not known).
-        seed: Seed of the bootstrap.
-
-    Returns:
-        As `pairs`, with the figures of `metrics.paired_map`.
-    """
-    names = list(scores)
-    compared = metrics.paired_map(list(scores.values()), references, seed=seed)
-    order = sorted(range(len(names)), key=lambda number: -compared[number][number]["map_a"])
-    found = [{"a": names[a], "b": names[b], **compared[a][b]} for a, b in itertools.combinations(order, 2)]
-    return _corrected(found)
-
-
-def gather(predictions: Mapping[str, Dataset]) -> Dataset:
-    """The predictions of several models as one table with a `model` column.
-
-    Models may number their labels differently, or know others: here all are numbered alike, by name. A label that a
-    model does not know has the score 0 there.
-
-    Args:
-        predictions: Model -> rows (split, row, source_row, label, prediction, score, scores).
-
-    Returns:
-        Rows (model, split, row, source_row, label, prediction, score, scores), model after model.
-    """
-    names = list(dict.fromkeys(name for rows in predictions.values() for name in rows.features["label"].names))
-    label = ClassLabel(names=names)
-    parts = []
-    for model, rows in predictions.items():
-        places = np.array([names.index(name) for name in rows.features["label"].names])
-        scores = np.zeros((len(rows), len(names)), dtype=np.float32)
-        scores[:, places] = np.asarray(rows["scores"][:], dtype=np.float32)
-        table: dict[str, Any] = {
-            "model": [model] * len(rows),
-            **{name: rows[name][:] for name in ("split", "row", "source_row")},
-            "label": places[rows["label"][:]].tolist(),
-            "prediction": places[rows["prediction"][:]].tolist(),
-            "score": rows["score"][:],
-            "scores": scores.tolist(),
-        }
-        kept = {name: rows.features[name] for name in ("split", "row", "source_row", "score", "scores")}
-        features = {"model": Value("string"), **kept, "label": label, "prediction": label}
-        parts.append(Dataset.from_dict(table, features=Features({name: features[name] for name in table})))
-    return concatenate_datasets(parts)
-
-
-def results(predictions: Dataset, figures: Mapping[str, Mapping[str, Any]], seed: int = 0) -> dict[str, Any]:
-    """What eval_results.json says of a comparison: the figures of each model, best first, and of each pair.
-
-    Args:
-        predictions: As `gather` gives them.
-        figures: Model -> flat dict of `metrics.classification`.
-        seed: Seed of the bootstraps.
-
-    Returns:
-        `n`, `best` (the most accurate model), `models` (name -> figures) and `pairs` (see `pairs`; the difference of
-        macro F1 is there too, `f1_macro_difference` with its interval).
-    """
-    model = np.asarray(predictions["model"][:])
-    label, said = (np.asarray(predictions[name][:]) for name in ("label", "prediction"))
-    of = {name: model == name for name in figures}
-    compared = pairs({name: label[rows] == said[rows] for name, rows in of.items()}, seed=seed)
-    for pair in compared:
-        a, b = of[pair["a"]], of[pair["b"]]
-        pair |= metrics.paired_f1_macro(said[a], said[b], label[a], seed=seed)
-    order = [compared[0]["a"], *(pair["b"] for pair in compared if pair["a"] == compared[0]["a"])]
-    return {
-        "n": compared[0]["n"],
-        "best": order[0],
-        "models": {name: dict(figures[name]) for name in order},
-        "pairs": compared,
-    }
-
-
-def figure(compared: Mapping[str, Any], split: str = "test") -> Any:
-    """The matplotlib figure of `results`: accuracy of each model, and the difference to the best."""
-    models, best = compared["models"], compared["best"]
-    behind = {pair["b"]: pair for pair in compared["pairs"] if pair["a"] == best}
-    return plots.comparison(
-        list(models),
-        [_ends(figures, "accuracy") for figures in models.values()],
-        [behind.get(name) for name in models],
-        ["most accurate" if name == best else "" for name in models],
-        "accuracy",
-        f"{split} split, n = {compared['n']}",
-    )
-
-
-def summary(compared: Mapping[str, Any], split: str = "test") -> str:
-    """What a comparison ends with: a line a model (accuracy, interval, n), then a line a pair."""
-    width = max(5, *(len(cell(name, WIDTH)) for name in compared["models"]))
-    lines = [f"{'model':<{width}}  accuracy   {'95 % interval':<16} {'n':>6}   ({split})"]
-    for name, figures in compared["models"].items():
-        interval = _interval(figures, "accuracy")
-        lines.append(f"{cell(name, WIDTH):<{width}}  {figures['accuracy']:>8.3f}   {interval:<16} {figures['n']:>6}")
-    return "\n".join([*lines, "", *_verdicts(compared["pairs"])])
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -194,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
             which = f"Rows {letter}" if letter else "All"
             print(f"\n{which}: {len(group)} runs, measured on the same {_rows_of(group)}.")
             if args.metric == TESTED[group[0].kind]:
-                print("\n".join(_verdicts(tested[group[0].name], best=group[0].name)))
+                print("\n".join(verdicts(tested[group[0].name], best=group[0].name)))
             else:
                 print(f"No verdicts: pairs are tested by {TESTED[group[0].kind]}, and not by {args.metric}.")
     apart = _apart(groups)
@@ -421,7 +281,7 @@ def _table(runs: Sequence[_Measured], groups: Sequence[Sequence[_Measured]], met
                 str(one.figures.get("split")),
                 str(one.figures.get("n", "–")),
                 f"{one.figures[metric]:.3f}",
-                _interval(one.figures, metric),
+                in_words(one.figures, metric),
                 f"{f1:.3f}" if isinstance(f1, float) else "–",
                 f"{seconds:.0f}" if seconds is not None else "–",
                 letter[one.name],
@@ -469,7 +329,7 @@ def _picture(
     shown = f"n = {sizes.pop()}" if len(sizes) == 1 and sizes != {None} else ""
     return plots.comparison(
         [one.name for one in ordered],
-        [_ends(one.figures, metric) for one in ordered],
+        [ends(one.figures, metric) for one in ordered],
         [behind.get(one.name) for one in ordered],
         [words[one.name] for one in ordered],
         metric,
@@ -483,36 +343,3 @@ def _data(one: _Measured) -> str:
     dataset = one.run.info["dataset"]
     source = str(dataset.get("source"))
     return source if dataset.get("kind") in ("hub", "sample") else Path(source).name or source
-
-
-def _ends(figures: Mapping[str, Any], metric: str) -> tuple[float, float | None, float | None]:
-    low, high = (figures.get(key) for key in metrics.interval_keys(metric))
-    return figures[metric], low, high
-
-
-def _interval(figures: Mapping[str, Any], metric: str) -> str:
-    _, low, high = _ends(figures, metric)
-    return "" if low is None or high is None else f"{low:.3f} to {high:.3f}"
-
-
-def _verdicts(found: Sequence[Mapping[str, Any]], best: str | None = None) -> list[str]:
-    """A line a pair, of the best one's only when it is named; and how p was corrected."""
-    lines = [pair["verdict"] for pair in found if best is None or pair["a"] == best]
-    if len(found) > 1:
-        lines.append(
-            f"p is Holm's, for {len(found)} pairs; intervals (95 %) are of each pair alone. "
-            "A tie: p is not below 0.05, or the interval holds 0."
-        )
-    return lines
-
-
-def _verdict(pair: Mapping[str, Any]) -> str:
-    points, low, high = (pair[key] for key in ("difference", "difference_low", "difference_high"))
-    p = "p < 0.001" if pair["p_holm"] < 0.001 else f"p = {pair['p_holm']:.3f}"
-    test = "paired bootstrap" if "map_a" in pair else "McNemar"
-    test = f"{test} {p}{' (Holm)' if pair['tests'] > 1 else ''}, n = {pair['n']}"
-    a, b = (cell(pair[name], WIDTH) for name in ("a", "b"))
-    between = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"
-    if pair["tie"]:
-        return f"a tie: {a} and {b}, {100 * points:.1f} points apart{between}, {test}"
-    return f"{a} is better than {b} by {100 * points:.1f} points{between}, {test}"
