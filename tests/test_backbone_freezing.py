@@ -21,12 +21,17 @@ PLANS = [(kind, plan) for kind in KINDS for plan in ("none", "backbone", "stages
 
 
 def train_step(model):
-    """What Trainer does in a step: train mode, then forward, backward, update. Returns what stayed the same."""
+    """What Trainer does in a step: train mode, then forward, backward, update. Returns what stayed the same.
+
+    Gradients of four passes add up, seeded: in one of 64 passes drop-path takes a whole block out for all six photos.
+    """
+    set_seed(0)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.train()
     learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.SGD(learning, lr=1.0)
-    model(pixel_values=batch(), labels=torch.tensor([0, 1, 2, 3, 0, 1])).loss.backward()
+    for _ in range(4):
+        model(pixel_values=batch(), labels=torch.tensor([0, 1, 2, 3, 0, 1])).loss.backward()
     optimizer.step()
     return {name for name, tensor in model.state_dict().items() if torch.equal(tensor, before[name])}
 
