@@ -172,6 +172,7 @@ CANARIES: dict[str, Callable[[Path], None]] = {
     "AWS key in eval_results.json": entry("eval_results.json", note="AKIAIOSFODNN7EXAMPLE " + MARK),
     "password in an address in README.md": text("README.md", f"{CARD}\npostgres://jane:{MARK}@db.example.org/x\n"),
     "private key in README.md": text("README.md", f"{CARD}\n-----BEGIN OPENSSH PRIVATE KEY-----\n{MARK}\n"),
+    "private key of PGP in README.md": in_readme(f"-----BEGIN PGP PRIVATE KEY BLOCK-----\n{MARK}"),
     "API key of another service in run.json": entry("run.json", arguments={"wandb_api_key": f"{MARK}0123456789"}),
     "home folder in run.json": entry("run.json", dataset={"source": HOME, "x": [f"{HOME}/a b/c.jpg"]}),
     "home folder in a command of run.json": entry("run.json", command=f"classify --dataset={HOME} --model '{HOME}/m'"),

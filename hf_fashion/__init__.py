@@ -31,6 +31,7 @@ _NAMES = {
     "freeze": "hf_fashion.backbones",
     "load": "hf_fashion.data",
     "load_classifier": "hf_fashion.backbones",
+    "load_detector": "hf_fashion.backbones",
     "parse_args": "hf_fashion.settings",
 }
 

@@ -23,6 +23,7 @@ from hf_fashion.objects import Boxes, image_ids, layout, read_all, row_names
 from hf_fashion.report import Report
 
 FORMATS = ("xywh", "xyxy", "cxcywh", "relative_xywh", "relative_xyxy", "relative_cxcywh")
+ON_BAD_BOX = ("stop", "clip", "drop")
 SLACK = 0.1  # pixels beyond the edge that are rounding: a share of 6 decimals, stored as float32
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height change places
 
@@ -154,7 +155,7 @@ def canonical(
         made = kept.add_column("image_id", ids, feature=kinds["image_id"])
     else:  # without a column it would have no rows
         made = Dataset.from_dict({"image_id": ids}, features=Features({"image_id": kinds["image_id"]}))
-    return made.add_column("objects", _arrow(boxes.counts, bbox, category, area, crowd), feature=kinds["objects"])
+    return made.add_column("objects", column_of(boxes.counts, bbox, category, area, crowd), feature=kinds["objects"])
 
 
 def to_xywh(bbox: np.ndarray, box_format: str, sizes: np.ndarray | None = None) -> np.ndarray:
@@ -242,7 +243,7 @@ def mend(rows: Dataset, sizes: np.ndarray, on_bad_box: str) -> Dataset:
     counts = np.bincount(boxes.row[keep], minlength=len(rows))
     category = np.array([*boxes.values, -1], dtype=np.int64)[boxes.code]
     crowd = boxes.crowd[keep].astype(np.int64) if boxes.has_crowd else None
-    made = _arrow(counts, bbox[keep], category[keep], area[keep], crowd)
+    made = column_of(counts, bbox[keep], category[keep], area[keep], crowd)
     return rows.remove_columns(["objects"]).add_column("objects", made, feature=rows.features["objects"])
 
 
@@ -323,10 +324,10 @@ def _unique_ids(rows: Dataset) -> list[str]:
     return known
 
 
-def _arrow(
+def column_of(
     counts: np.ndarray, bbox: np.ndarray, category: np.ndarray, area: np.ndarray, crowd: np.ndarray | None
 ) -> pa.Array:
-    """Builds the column `objects` of `canonical_features`."""
+    """Builds the column `objects` of `canonical_features`; `counts` are the boxes of each row (rows,)."""
     offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
     with np.errstate(over="ignore"):  # it becomes infinite, which is told of
         fours = pa.FixedSizeListArray.from_arrays(pa.array(bbox.astype(np.float32).ravel()), 4)

@@ -1,7 +1,6 @@
 """Which columns of a dataset hold the picture and the label, and how its classes are called."""
 
 import difflib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,6 @@ from hf_fashion.report import Report, cell
 
 IMAGE_COLUMNS = ("image", "file_name", "filename", "path", "image_path", "file")
 LABEL_COLUMNS = ("label", "labels", "class", "category")
-RARE = 20  # times as many rows has the name that a rare one may be misspelt of
 # What programs write for an empty cell.
 MISSING = {"", "-", "?", "#n/a", "<na>", "n/a", "na", "nan", "nil", "none", "null", "undefined"}
 _GENERIC = re.compile(r"((label|class|category)[ _-]?)?\d+", re.IGNORECASE)
@@ -254,35 +252,3 @@ def class_names(
             fix="give the classes names (ClassLabel, or text in the column), or the model will answer in numbers",
         )
     return names
-
-
-def misspelt(names: Sequence[str], counts: Sequence[int]) -> list[tuple[str, str]]:
-    """Finds names of a few rows that are one edit away from the name of many: a letter more, less or other, or two
-    swapped. Digits are no letters (`size 38`, `size 39`), nor are names of three letters looked at.
-
-    Args:
-        names: Class names.
-        counts: Rows of each.
-
-    Returns:
-        The rare name and the frequent one, of each pair.
-    """
-    rows = dict(zip(names, counts, strict=True))
-    return [
-        (rare, frequent)
-        for rare in names
-        for frequent in names
-        if 0 < rows[rare] * RARE <= rows[frequent] and min(len(rare), len(frequent)) > 3 and _one_edit(rare, frequent)
-    ]
-
-
-def _one_edit(one: str, two: str) -> bool:
-    one, two = one.casefold(), two.casefold()
-    if abs(len(one) - len(two)) > 1 or one == two:
-        return False
-    start = len(os.path.commonprefix([one, two]))
-    one, two = one[start:], two[start:]
-    end = len(os.path.commonprefix([one[::-1], two[::-1]]))
-    one, two = one[: len(one) - end], two[: len(two) - end]
-    swapped = len(one) == 2 and one == two[::-1]
-    return (swapped or max(len(one), len(two)) == 1) and not any(letter.isdigit() for letter in one + two)

@@ -4,22 +4,22 @@
 Of attributes there is, in the place of `label`, a column for each: a ClassLabel where its values exclude each other
 (a colour), a list of ClassLabel where they do not (tags); null where the value is not known.
 
+Of boxes there are, in the place of `label`, the columns `image_id` and `objects` of `hf_fashion.boxes`.
+
 `load` tells what it saw on the way in a `Report`; `hf_fashion.checks.check` adds what only decoding shows.
 """
 
-import hashlib
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 
-from hf_fashion import reading, tables
+from hf_fashion import boxed, fingerprint, images, reading, tables
 from hf_fashion.columns import (
     IMAGE_COLUMNS,
     attribute_texts,
@@ -31,10 +31,11 @@ from hf_fashion.columns import (
     pick_attributes,
 )
 from hf_fashion.errors import InputError
+from hf_fashion.objects import layout
 from hf_fashion.report import Finding, Report
 from hf_fashion.splits import ORDER, choose, coverage, cut_missing
 
-__all__ = ["Finding", "Report", "attributes", "labels", "load"]
+__all__ = ["Finding", "Report", "attributes", "box_labels", "labels", "load"]
 
 
 class _Rows(NamedTuple):
@@ -65,16 +66,21 @@ def load(
     validation_share: float | None = 0.15,
     test_share: float | None = 0.15,
     seed: int = 42,
+    box_format: str | None = None,
+    on_bad_box: Literal["stop", "clip", "drop"] = "stop",
+    limits: images.Limits = images.LIMITS,
 ) -> tuple[DatasetDict, Report]:
-    """Loads a dataset of photos with one label each, or with attributes.
+    """Loads a dataset of photos with one label each, with attributes, or with boxes.
 
     Args:
         source: A Dataset or DatasetDict, "sample", a tree of class folders (with split folders above or not), a folder
             with metadata.csv or .jsonl, a CSV, TSV, JSON-lines or parquet file, a folder made by `save_to_disk` or
             with parquet files, the id of a dataset on the Hub, or `<module of hf_fashion.sources>:<folder>` for raw
-            files of a public dataset.
-        columns: The canonical columns: `image` and `label`. With `image` alone labels are taken where there are any,
-            and all other columns (boxes, titles, ...) are carried along as they are: `report.carried` names them.
+            files of a public dataset. Of boxes, besides: a COCO json or a folder with some, a YOLO folder, a folder
+            of Pascal VOC.
+        columns: The canonical columns: `image` and `label`, or `image` and `objects`. With `image` alone labels are
+            taken where there are any, and all other columns (boxes, titles, ...) are carried along as they are:
+            `report.carried` names them.
         config: Configuration of a dataset that has several.
         revision: Commit, branch or tag of a dataset on the Hub.
         names: Canonical column -> the column of the source, where it cannot be guessed.
@@ -90,6 +96,11 @@ def load(
         validation_share: Share of train that a missing validation split gets; None: none is cut.
         test_share: Share of train that a missing test split gets; None: none is cut.
         seed: Decides which rows are cut.
+        box_format: What the numbers of a box are, one of `boxes.FORMATS`, where they are not x, y, width and height
+            in pixels.
+        on_bad_box: "stop" leaves the boxes as they are: `hf_fashion.checks.check` tells what is wrong with them.
+            "clip" and "drop" mend them as `boxes.mend` does; the report names each that is left out.
+        limits: Those of `images.decode`, for the sizes of the pictures.
 
     Returns:
         The splits, in the order train, validation, test, and what was seen on the way. Rows with an error are not in
@@ -99,16 +110,27 @@ def load(
         InputError: Nothing sensible can be loaded.
     """
     names = _check_settings(columns, names or {}, lone_split, validation_share, test_share)
+    has_boxes, column_of_boxes = "objects" in columns, names.get("objects", "objects")
+    if has_boxes and (label_columns is not None or merge_labels):
+        raise InputError(
+            "label_columns, merge_labels", expected="none with boxes", found="some",
+            fix="leave them out: the class of a box stands in the column objects",
+        )  # fmt: skip
     given = source if isinstance(source, str) else str(source) if isinstance(source, Path) else "in hand"
     report = Report({"source": given, "kind": "", "config": config, "revision": None, "license": "unknown"})
     image_columns = [names["image"]] if "image" in names else IMAGE_COLUMNS
     labelled = "label" in columns or "label" in names or label_columns is not None
-    opened = reading.read(source, config, revision, image_columns, report, labels=labelled)
+    opened = reading.read(source, config, revision, image_columns, report, labels=labelled, boxes=has_boxes)
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     chosen = choose({name: len(part.rows) for name, part in opened.parts.items()}, lone_split, report)
     parts = {split: _named_rows(name, opened.parts[name]) for split, name in chosen.items()}
-    carry = "label" not in columns
-    if label_columns is None and carry and "label" not in names and _has_no_labels(parts, names):
+    # Other columns that are kept; None for all.
+    carry = [column_of_boxes, "image_id"] if has_boxes else None if "label" not in columns else []
+    if has_boxes:
+        label_columns = []
+        for split, part in parts.items():
+            boxed.tell_column(part.rows, column_of_boxes, split)
+    if label_columns is None and carry is None and "label" not in names and _has_no_labels(parts, names):
         label_columns = []
     if label_columns is None:
         label_columns = _of_lists(parts, names)
@@ -122,16 +144,22 @@ def load(
         label_names = {column: _merged(rows, column, told, report) for column, told in label_names.items()}
     for column in (column for column, found in label_names.items() if label_columns is not None and not found):
         raise InputError(f"column {column}", expected="labels", found="none in any row", fix="leave the column out")
+    if has_boxes:
+        rows = _with_boxes(rows, column_of_boxes, box_format, on_bad_box, limits, report)
     dataset = DatasetDict({split: _canonical(part, label_names, split_by) for split, part in rows.items()})
-    report.source["fingerprint"], report.source["pictures"] = _fingerprint(dataset, list(label_names))
+    report.source["fingerprint"], report.source["pictures"] = fingerprint.of(dataset, list(label_names), has_boxes)
     if not any(len(part) for part in dataset.values()):
         report.raise_on_errors()
         raise InputError(f"dataset {given}", expected="labelled photos", found="no row", fix="check what it holds")
     if lone_split == "train":
         wanted = {"test": test_share, "validation": validation_share}
         shares = {split: share for split, share in wanted.items() if share is not None}
-        dataset = cut_missing(dataset, list(label_names), split_by, shares, seed, report)
+        told = [boxed.HELD] if has_boxes else list(label_names)
+        dataset = cut_missing(dataset, told, split_by, shares, seed, report)
     dataset = DatasetDict({split: dataset[split] for split in ORDER if split in dataset})
+    if has_boxes:
+        dataset = dataset.remove_columns(boxed.HELD)
+        boxed.tell_lacking({s: boxed.class_counts(part) for s, part in dataset.items()}, box_labels(dataset), report)
     for column, class_names_ in label_names.items():
         counts = {split: class_counts(part, column) for split, part in dataset.items()}
         coverage(counts, class_names_, report, column, strict=label_columns is None)
@@ -148,6 +176,16 @@ def labels(dataset: DatasetDict, column: str = "label") -> list[str]:
             f"column {column}", expected="a ClassLabel", found=f"{feature}", fix="load the dataset with data.load"
         )
     return list(feature.names)
+
+
+def box_labels(dataset: DatasetDict) -> list[str]:
+    """Gives the class names of the boxes, in the order of the category numbers."""
+    names = layout(next(iter(dataset.values())).features).names
+    if names is None:
+        raise InputError(
+            "categories of the boxes", expected="a ClassLabel", found="numbers", fix="load the dataset with data.load"
+        )
+    return names
 
 
 def attributes(dataset: DatasetDict) -> dict[str, bool]:
@@ -263,6 +301,27 @@ def _each(row: Any) -> list[str]:
     return [] if row is None else row if isinstance(row, list) else [row]
 
 
+def _with_boxes(
+    rows: Mapping[str, _Rows], column: str, box_format: str | None, on_bad_box: str, limits: images.Limits,
+    report: Report,
+) -> dict[str, _Rows]:  # fmt: skip
+    """Gives each split `image_id`, canonical `objects` and their classes in the place of the columns carried."""
+    parts = {}
+    for split, part in rows.items():
+        held = part.carried.add_column("source_row", part.source_rows, feature=Value("string"))
+        if boxed.needs_pictures(box_format, on_bad_box):
+            pictures = part.images
+            if not isinstance(pictures, Dataset):
+                pictures = Dataset.from_dict({"image": pictures}, features=Features({"image": Image()}))
+            held = concatenate_datasets([pictures, held], axis=1)
+        parts[split] = held
+    made = boxed.convert(
+        parts, report, box_format=box_format, on_bad_box=on_bad_box, column=column, limits=limits
+    )  # fmt: skip
+    kept = {s: boxed.with_classes(part.select_columns(["image_id", "objects"])) for s, part in made.items()}
+    return {split: part._replace(carried=kept[split]) for split, part in rows.items()}
+
+
 def _check_settings(
     columns: Features,
     names: Mapping[str, str],
@@ -270,15 +329,18 @@ def _check_settings(
     validation_share: float | None,
     test_share: float | None,
 ) -> dict[str, str]:
-    if set(columns) not in ({"image", "label"}, {"image"}):
+    if set(columns) not in ({"image", "label"}, {"image", "objects"}, {"image"}):
         raise InputError(
-            "columns", expected="image and label", found=", ".join(columns), fix="pass the COLUMNS of tasks.classify"
-        )
-    unknown = sorted(set(names) - {"image", "label"})
+            "columns", expected="image and label, or image and objects", found=", ".join(columns),
+            fix="pass the COLUMNS of tasks.classify or tasks.detect",
+        )  # fmt: skip
+    known = {"image", "objects" if "objects" in columns else "label"}
+    unknown = sorted(set(names) - known)
     if unknown:
         raise InputError(
-            "names of columns", expected="names for image and label", found=", ".join(unknown), fix="leave these out"
-        )
+            "names of columns", expected=f"names for {' and '.join(sorted(known))}", found=", ".join(unknown),
+            fix="leave these out",
+        )  # fmt: skip
     if lone_split not in ORDER:
         raise InputError("lone split", expected=", ".join(ORDER), found=lone_split, fix="type one of these")
     shares = [share for share in (validation_share, test_share) if share is not None]
@@ -315,7 +377,7 @@ def _rows(
     label_columns: Sequence[str] | None,
     separators: Mapping[str, str | None],
     split_by: str | None,
-    carry: bool,
+    carry: Sequence[str] | None,
     report: Report,
 ) -> _Rows:
     """Finds image, label and group of each row of one split, and what is wrong with them."""
@@ -339,7 +401,7 @@ def _rows(
         )
     used = (image, *told.values(), split_by, "source_row", "split")
     unused = [name for name in rows.column_names if name not in used]
-    carried = [name for name in unused if name not in ("image", "label")] if carry else []
+    carried = [name for name in unused if (name not in ("image", "label") if carry is None else name in carry)]
     report.carried += [name for name in carried if name not in report.carried]
     if len(carried) < len(unused):
         left = ", ".join(name for name in unused if name not in carried)
@@ -446,33 +508,3 @@ def _canonical(part: _Rows, label_names: Mapping[str, list[str]], split_by: str 
     if part.carried.column_names:
         made = concatenate_datasets([made, part.carried.select(kept)], axis=1)
     return made
-
-
-def _fingerprint(dataset: DatasetDict, columns: Sequence[str]) -> tuple[str, str]:
-    """Names the content cheaply: labels, and name or length of each picture; the pixels are not read.
-
-    Returns:
-        Of labels and pictures; of the pictures alone, which are the same whatever labels are read with them.
-    """
-    digest, of_pictures = hashlib.sha256(), hashlib.sha256()
-    for split in ORDER:  # their names are not told: a source without splits may be read as train or as test
-        rows = dataset.get(split, ())
-        if not len(rows):
-            continue
-        for column in columns:
-            many = is_list(rows.features[column])
-            digest.update(f"{len(rows)} {labels(dataset, column)}".encode())
-            if column == "label" and not many and None not in _values(rows, column):
-                digest.update(_values(rows, column, int).astype("<i8").tobytes())
-            else:
-                digest.update(f"{column} {_values(rows, column)}".encode())
-        stored = rows.data.column("image")
-        lengths = pc.fill_null(pc.binary_length(pc.struct_field(stored, "bytes")), -1)
-        paths = pc.fill_null(pc.struct_field(stored, "path"), "")
-        for length, path in zip(lengths.to_pylist(), paths.to_pylist(), strict=True):
-            if length < 0:
-                length = os.path.getsize(path) if os.path.isfile(path) else -1
-            picture = f"{length} {os.path.basename(path)}\n".encode()
-            digest.update(picture)
-            of_pictures.update(picture)
-    return digest.hexdigest()[:16], of_pictures.hexdigest()[:16]

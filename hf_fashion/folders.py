@@ -40,6 +40,10 @@ def read(root: Path, report: Report, *, labels: bool = True) -> dict[str, Datase
             read in two ways.
     """
     root = Path(os.path.abspath(root))
+    if not _is_utf8(str(root)):
+        raise InputError(
+            f"folder {root}", expected="a path in UTF-8", found=ascii(os.fsencode(root)), fix="rename the folder"
+        )
     tree = _Tree(root, report)
     tops = tree.folders(root)
     if not tops:
@@ -100,14 +104,25 @@ class _Tree:
         self.root, self.report = root, report
 
     def name(self, path: Path) -> str:
-        """Names a file in findings: its path relative to the root."""
-        return path.relative_to(self.root).as_posix()
+        """Names a file in findings: its path relative to the root; what is not UTF-8 in it is written out."""
+        return path.relative_to(self.root).as_posix().encode("utf-8", "backslashreplace").decode()
 
     def entries(self, folder: Path) -> list[os.DirEntry[str]]:
         """Lists what is in a folder, sorted, without clutter and without what is refused."""
         kept = []
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        try:
+            with os.scandir(folder) as listing:
+                entries = sorted(listing, key=lambda entry: entry.name)
+        except OSError as error:
+            if folder == self.root:
+                raise InputError(
+                    f"folder {folder}", expected="a folder that may be read", found=str(error.strerror),
+                    fix="give yourself the right to read it",
+                ) from None  # fmt: skip
+            self._refuse(
+                folder, "a folder that may be read", str(error.strerror), "give yourself the right to read it"
+            )
+            return []
         for entry in entries:
             path = folder / entry.name
             if entry.name.startswith(".") or entry.name.lower() in _CLUTTER:

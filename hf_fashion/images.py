@@ -35,6 +35,15 @@ _GREY_STEPS = {"L;2": 85, "L;4": 17}  # Pillow's names for grey of 2 and 4 bits
 _TILE = (322, 323)  # the TIFF tags of its width and length in pixels
 _PNG = b"\x89PNG\r\n\x1a\n"
 _EPS = "a PostScript drawing (EPS): save it as PNG or JPEG"  # Pillow would start Ghostscript
+# Their headers say nothing of what is decoded, which may be any other picture, of any size: an icon of 650 KB takes
+# 700 MB, also to be refused, a texture (BLP) of 2 MB takes 2 GB. FITS of 100 KB takes 13 seconds.
+_UNTOLD = {
+    "ICO": (b"\0\0\1\0", "an icon (ICO)"),
+    "ICNS": (b"icns", "an icon (ICNS)"),
+    "BLP": (b"BLP", "a texture of a game (BLP)"),
+    "FITS": (b"SIMPLE", "an image of astronomy (FITS)"),
+    "IPTC": (b"\x1c\x03", "a record of IPTC"),
+}
 
 # Pillow warns about odd EXIF and TIFF tags of files that it reads well. `catch_warnings` in each call would not be
 # safe in threads, so its warnings about files are switched off once, for the process; real faults are exceptions.
@@ -173,19 +182,24 @@ def _file_size(path: str | Path) -> int:
 
 
 def _identify(source: bytes | bytearray | str | Path) -> Image.Image:
+    Image.init()
+    formats = [name for name in Image.ID if name not in _UNTOLD]  # those of plug-ins, too
+    if _read(source, 8).startswith(tuple(magic for magic, _ in _UNTOLD.values())):  # or TGA would take an icon
+        raise UnidentifiedImageError
     try:
-        return Image.open(BytesIO(source) if isinstance(source, bytes | bytearray) else source)
+        return Image.open(BytesIO(source) if isinstance(source, bytes | bytearray) else source, formats=formats)
     except Exception:
-        mended = _without_profile(_read(source))
+        mended = _without_profile(source)
         if mended is None:
             raise
-    return Image.open(BytesIO(mended))
+    return Image.open(BytesIO(mended), formats=formats)
 
 
-def _without_profile(data: bytes) -> bytes | None:
+def _without_profile(source: bytes | bytearray | str | Path) -> bytes | None:
     """Cuts the colour profile out of a PNG, since Pillow refuses one of more than 1 MB. None when there is none."""
-    if not data.startswith(_PNG):
+    if _read(source, len(_PNG)) != _PNG:  # a film beside the photos is not read into memory
         return None
+    data = _read(source, LIMITS.max_bytes)
     place = len(_PNG)
     while (kind := data[place + 4 : place + 8]) not in (b"IDAT", b""):
         end = place + 12 + int.from_bytes(data[place : place + 4], "big")
@@ -352,6 +366,9 @@ def _reason(header: bytes) -> str:
         return "an AVIF picture that this Pillow cannot read: convert it to PNG or JPEG (or install pillow>=11.3)"
     if header.startswith(b"PK\x03\x04"):
         return "a zip archive"
+    for magic, kind in _UNTOLD.values():
+        if header.startswith(magic):
+            return f"{kind}: save it as PNG or JPEG"
     kinds = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*")
     if header.startswith(kinds) or header[8:12] == b"WEBP" or header[4:12] in (b"ftypavif", b"ftypavis"):
         return "a picture whose header is damaged or cut short"

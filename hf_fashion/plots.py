@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
 from PIL import Image
@@ -16,6 +18,7 @@ from hf_fashion.report import cell
 MOST_ROWS = 40
 INK, GREY, BLUE, ORANGE = "#1f2430", "#8a8f99", "#2f6fde", "#d9762b"
 LEAST_SPAN = 0.1  # of a curve's metric: below it one photo more would look like a leap
+HALO = [withStroke(linewidth=2.6, foreground=INK)]  # so that a white line is seen on white
 LETTER = 0.09  # inches that a letter of a title is wide, on average; one of a tick's label is 0.08
 
 
@@ -162,6 +165,167 @@ def photo_sheet(photos: Sequence[Image.Image], captions: Sequence[str], title: s
         axes.imshow(thumbnail)
         axes.set_title("\n".join(_short(line, 26) for line in caption.splitlines()), fontsize=8, color=INK)
     return figure
+
+
+def precision_recall(recall: np.ndarray, precision: np.ndarray, labels: Sequence[str], counts: Sequence[int],
+                     title: str) -> Figure:  # fmt: skip
+    """A panel for the mean over classes and one a class, the best first; the average precision above each.
+
+    Args:
+        recall: 0 to 1 (points,).
+        precision: The best one at each recall or above (classes, points); NaN of a class without boxes.
+        labels: Class names.
+        counts: Boxes of each.
+        title: What was measured on, at which IoU.
+    """
+    means = precision.mean(axis=1)
+    order = [number for number in np.argsort(-means, kind="stable") if np.isfinite(means[number])]
+    if len(order) >= MOST_ROWS:
+        title += f" (the {MOST_ROWS - 1} weakest of {len(order)} classes)"
+    shown = order[1 - MOST_ROWS :]
+    panels = [(f"mean of {len(order)} classes", precision[order].mean(axis=0), ORANGE)] if order else []
+    panels += [(f"{_short(labels[number], 20)} (n={counts[number]})", precision[number], BLUE) for number in shown]
+    columns = min(5, max(2, len(panels)))
+    rows = max(1, -(-len(panels) // columns))
+    figure = Figure(figsize=(1.9 * columns + 0.4, 1.85 * rows + 0.8), layout="constrained")
+    grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for place, (axes, (name, values, color)) in enumerate(zip(grid.flat, panels, strict=False)):
+        axes.plot(recall, values, color=color, linewidth=1.6)
+        axes.fill_between(recall, values, color=color, alpha=0.15, linewidth=0)
+        axes.set_title(f"{name}\nAP {values.mean():.2f}", fontsize=8, color=INK)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.02)
+        axes.set_xticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)
+        axes.set_yticks([0, 0.5, 1], ["0", "0.5", "1"], fontsize=8)
+        axes.tick_params(labelbottom=place + columns >= len(panels))  # the lowest of its column
+        axes.grid(color="#e6e8ec")
+        _plain(axes)
+    if panels:
+        figure.supxlabel("recall: share of what is there that is found", fontsize=9)
+        figure.supylabel("precision", fontsize=9)
+    figure.suptitle(textwrap.fill(title, int(figure.get_figwidth() / LETTER)), x=0.01, ha="left")
+    return figure
+
+
+def detection_errors(costs: Mapping[str, float], counts: Mapping[str, int], title: str) -> Figure:
+    """A bar for each kind of error: by how much average precision would rise without it; how many beside its name.
+
+    Args:
+        costs: Kind -> rise, as a share.
+        counts: Kind -> errors of that kind.
+        title: What was measured on, at which IoU.
+    """
+    figure = Figure(figsize=(7, 0.4 * len(costs) + 1.5), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(costs)), list(costs.values()), color=ORANGE, height=0.6)
+    for row, cost in enumerate(costs.values()):
+        axes.annotate(f"{100 * cost:.1f}", (1, row), (6, 0), xycoords=("axes fraction", "data"),
+                      textcoords="offset points", va="center", fontsize=9, color=INK)  # fmt: skip
+    axes.set_yticks(range(len(costs)), [f"{kind}  (n={counts[kind]})" for kind in costs])
+    axes.set_ylim(len(costs) - 0.4, -0.6)
+    axes.set_xlim(0, max(LEAST_SPAN, 1.1 * max(costs.values(), default=0)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.3g}")
+    figure.supxlabel("average precision that it costs alone, in points", fontsize=9)
+    figure.suptitle(textwrap.fill(title, int(7 / LETTER)), x=0.01, ha="left")
+    axes.grid(axis="x", color="#e6e8ec")
+    axes.set_axisbelow(True)
+    _plain(axes)
+    return figure
+
+
+def boxes_on_photos(
+    photos: Sequence[Image.Image],
+    truth: Sequence[Sequence[tuple[Sequence[float], str, bool]]],
+    predicted: Sequence[Sequence[tuple[Sequence[float], str, bool]]],
+    captions: Sequence[str],
+    title: str,
+    columns: int = 4,
+) -> Figure:
+    """Photos in a grid with what is there and what a detector says; a caption above each.
+
+    What is there and was found has no name: it is that of the box that found it. Names that would lie on one another
+    are moved along their boxes, or left out where there is no room.
+
+    Args:
+        photos: Of any size.
+        truth: For each the boxes that are there: left, top, width and height in its pixels, name, whether found.
+        predicted: For each the boxes that the detector says: the same, name with score, whether it is right.
+        captions: For each, lines.
+        title: What the sheet shows.
+        columns: Photos in a row.
+    """
+    columns = min(columns, max(2, len(photos)))
+    rows = max(1, -(-len(photos) // columns))
+    width = 2.7
+    tallest = max((photo.height / photo.width for photo in photos), default=1.0)
+    lines = max((caption.count("\n") + 1 for caption in captions), default=1)
+    height = width * min(max(tallest, 0.6), 1.6) + 0.2 * lines
+    figure = Figure(figsize=(columns * width, rows * height + 0.9), layout="constrained")
+    figure.suptitle(textwrap.fill(title, int(columns * width / LETTER)), x=0.01, ha="left")
+    if not photos:
+        figure.text(0.5, 0.4, "none", ha="center", color=GREY)
+        return figure
+    styles: dict[str, dict[str, Any]] = {
+        "said, right": {"edgecolor": BLUE, "linewidth": 1.8},
+        "said, wrong": {"edgecolor": ORANGE, "linewidth": 1.8},
+        "there, missed": {"edgecolor": "white", "linewidth": 1.6, "linestyle": (0, (4, 3)), "path_effects": HALO},
+        "there, found": {"edgecolor": "white", "linewidth": 0.9, "linestyle": (0, (1, 2)), "path_effects": HALO},
+    }
+    handles = [Rectangle((0, 0), 1, 1, fill=False, label=name, **style) for name, style in styles.items()]
+    figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False, fontsize=8, handlelength=2.6)
+    grid = figure.subplots(rows, columns, squeeze=False)
+    named: list[tuple[Any, Sequence[float], str, str]] = []
+    for axes in grid.flat:
+        axes.axis("off")
+        axes.set_anchor("N")
+    for axes, photo, there, said, caption in zip(grid.flat, photos, truth, predicted, captions, strict=False):
+        thumbnail = photo.convert("RGB")
+        thumbnail.thumbnail((512, 512))
+        axes.imshow(thumbnail, extent=(0, photo.width, photo.height, 0))
+        axes.set_title("\n".join(_short(line, 34) for line in caption.splitlines()), fontsize=8, color=INK)
+        drawn = [
+            (box, "" if found else name, f"there, {'found' if found else 'missed'}") for box, name, found in there
+        ]
+        drawn += [(box, name, f"said, {'right' if right else 'wrong'}") for box, name, right in said]
+        for box, name, kind in sorted(drawn, key=lambda one: list(styles).index(one[2]), reverse=True):
+            axes.add_patch(Rectangle((box[0], box[1]), box[2], box[3], fill=False, **styles[kind]))
+            if name:
+                named.append((axes, box, name, kind))
+        axes.set_xlim(0, photo.width)
+        axes.set_ylim(photo.height, 0)
+    _name_boxes(figure, named[::-1])
+    return figure
+
+
+def _name_boxes(figure: Figure, named: Sequence[tuple[Any, Sequence[float], str, str]]) -> None:
+    """Writes names at the edges of their boxes, inside the photo, none on another one; the first ones first."""
+    figure.draw_without_rendering()  # places are known once all is laid out
+    figure.set_layout_engine("none")
+    colors = {"said, right": ("white", BLUE), "said, wrong": (INK, ORANGE), "there, missed": (INK, "white")}
+    taken: dict[Any, list[Bbox]] = {}
+    for axes, (left, top, width, height), name, kind in named:
+        ink, ground = colors[kind]
+        text = axes.text(
+            0, 0, _short(name, 26), fontsize=6, color=ink, va="top", clip_on=True,
+            bbox={"facecolor": ground, "edgecolor": "none", "pad": 0.8, "alpha": 0.9},
+        )  # fmt: skip
+        inside, size = axes.bbox, text.get_window_extent().padded(1.5)
+        x0, y0 = axes.transData.transform((left, top + height))
+        x1, y1 = axes.transData.transform((left + width, top))
+        across = np.clip([x0, x1 - size.width], inside.x0, inside.x1 - size.width)
+        down = np.clip(np.arange(y1, y0 + size.height - 1, -size.height) if y1 > y0 else [y1], inside.y0 + size.height,
+                       inside.y1)  # fmt: skip
+        above = min(y1 + size.height, inside.y1)
+        for x, y in [(x, y) for y in (*down, above) for x in across]:
+            box = Bbox.from_bounds(x, y - size.height, size.width, size.height)
+            if not any(box.overlaps(other) for other in taken.setdefault(axes, [])):
+                taken[axes].append(box)
+                text.set_position(axes.transData.inverted().transform((x + 1.5, y - 1.5)))
+                break
+        else:
+            text.remove()
 
 
 def _plain(axes: Any) -> None:

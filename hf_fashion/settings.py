@@ -82,7 +82,13 @@ def parse_args(
             "--resume_from_checkpoint", expected="a recipe that trains", found=parser.prog, fix="leave it out"
         )
     stored = checkpoint.parent / "run.json" if checkpoint else None
-    before = _config_tokens(str(stored), parser) if stored and stored.is_file() else []
+    if stored and not stored.is_file():  # without its settings it would go on with the defaults, photos and net too
+        raise InputError(
+            f"--resume_from_checkpoint {early.resume_from_checkpoint}",
+            expected="the run's run.json, with its settings", found=f"none in {stored.parent}",
+            fix="put it back; or a new run with --model <the checkpoint's folder>",
+        )  # fmt: skip
+    before = _config_tokens(str(stored), parser) if stored else []
     before += _config_tokens(early.config, parser) if early.config else []
     with library_errors("the settings"):
         *parsed, _namespace, unknown = parser.parse_args_into_dataclasses(
@@ -93,7 +99,7 @@ def parse_args(
     # As typed, before `TrainingArguments` makes objects of some: what a config would say to repeat this run.
     typed, defaults = vars(parser.parse_known_args(before + tokens)[0]), parser.defaults()
     settings = {name: value for name, value in typed.items() if value != defaults[name] and name not in NOT_TO_REPEAT}
-    if stored and stored.is_file():
+    if stored:
         _refuse_other_settings(stored, settings, forced=bool(settings.get("force_resume")))
     for group in parsed:
         if isinstance(group, TrainingArguments):

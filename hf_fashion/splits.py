@@ -1,5 +1,6 @@
 """Train, validation and test: which part of a source is which, how missing ones are cut, which classes they hold."""
 
+import contextlib
 import hashlib
 import os
 from collections import Counter
@@ -172,9 +173,11 @@ def _first_copies(rows: Dataset) -> np.ndarray:
     number = 0
     for batch in raw.iter(_BATCH):
         for source in batch["image"]:
-            if sizes[number] in often:  # only these can be equal: most files need not be read
-                content = source["bytes"] if source["bytes"] is not None else Path(source["path"]).read_bytes()
-                first[number] = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), number)
+            # Only these can be equal: most files need not be read. Of one that may not be read, the check tells.
+            with contextlib.suppress(OSError):
+                if sizes[number] in often:
+                    content = source["bytes"] if source["bytes"] is not None else Path(source["path"]).read_bytes()
+                    first[number] = seen.setdefault(hashlib.blake2b(content, digest_size=16).digest(), number)
             number += 1
     return first
 

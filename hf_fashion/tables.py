@@ -9,6 +9,7 @@ import contextlib
 import csv
 import io
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Sequence
@@ -82,7 +83,21 @@ def _plain(value: Any) -> str | None:
 
 def _text(path: Path, report: Report) -> str:
     """Decodes a file: by its byte order mark, as UTF-8, or as Windows text where that can hardly be anything else."""
-    data = path.read_bytes()
+    try:
+        str(path.resolve()).encode("utf-8")
+        data = path.read_bytes()
+    except UnicodeEncodeError:
+        raise InputError(
+            f"table {path}",
+            expected="a path in UTF-8",
+            found=ascii(os.fsencode(path)),
+            fix="rename the file or folder",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"table {path}", expected="a file that may be read", found=str(error.strerror),
+            fix="give yourself the right to read it",
+        ) from None  # fmt: skip
     encoding = next((name for mark, name in _BOMS if data.startswith(mark)), "utf-8")
     try:
         return data.decode(encoding)
@@ -162,6 +177,12 @@ def _csv(
                     "error", f"{path.name}:{line}", "", expected="text", found="a null character",
                     fix="mend the line; perhaps the file is damaged, or not in UTF-8",
                 )  # fmt: skip
+            elif swallowed := _swallowed(values, names, image_columns, delimiter, path.parent):
+                report.add(
+                    "error", f"{path.name}:{line}", swallowed, expected="a cell that ends in its own line",
+                    found=f"lines {line} to {reader.line_num} in one cell, rows of their own among them",
+                    fix=f"mend the quotes: one that is not closed in line {line}",
+                )  # fmt: skip
             elif len(values) == len(names):
                 rows.append((line, dict(zip(names, values, strict=True))))
             elif values:
@@ -181,6 +202,21 @@ def _csv(
     return names, rows
 
 
+def _swallowed(
+    values: Sequence[str], names: Sequence[str], image_columns: Sequence[str], delimiter: str, folder: Path
+) -> str | None:
+    """The column of a cell in which other rows stand, since a quote is not closed: lines of as many cells that name a
+    file. A text of several lines is none."""
+    place = next(number for number, name in enumerate(names) if name in image_columns)
+    for number, value in enumerate(values):
+        for text in value.splitlines()[1:]:
+            cells = text.split(delimiter)
+            file = cells[place].strip().strip('"') if len(cells) >= len(names) else ""
+            if _refusal(file) is None and os.path.isfile(folder / file):
+                return names[number] if number < len(names) else ""
+    return None
+
+
 def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[tuple[int, Row]]]:
     rows, names = [], dict[str, None]()
     # Not splitlines(): JSON text may hold U+2028 and other characters that it takes for ends of lines.
@@ -188,7 +224,7 @@ def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[
         if not content.strip():
             continue
         try:
-            row = json.loads(content, parse_constant=_refuse_constant)
+            row = json.loads(content, parse_constant=_refuse_constant, object_pairs_hook=_once)
             if not isinstance(row, dict):
                 raise ValueError(f"a {type(row).__name__}")
             json.dumps(row, ensure_ascii=False).encode("utf-8")  # half a surrogate pair is no text
@@ -205,6 +241,14 @@ def _json_lines(path: Path, text: str, report: Report) -> tuple[list[str], list[
         rows.append((line, row))
         names.update(dict.fromkeys(row))
     return list(names), rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    row = dict(pairs)
+    if len(row) < len(pairs):  # json itself takes the last
+        twice = sorted({name for name, _ in pairs if sum(name == other for other, _ in pairs) > 1})
+        raise ValueError(f"twice: {cell(', '.join(twice), 100)}")
+    return row
 
 
 def _refuse_constant(name: str) -> None:

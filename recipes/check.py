@@ -16,11 +16,12 @@ It ends with 0 when nothing is wrong, or nothing but warnings, so that `hf-fashi
 import shlex
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from datasets import DatasetDict, Features, Image
 
-from hf_fashion import boxes, checks, data, settings
+from hf_fashion import boxed, boxes, checks, data, settings
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.report import Report
 from hf_fashion.tasks import classify
@@ -78,10 +79,7 @@ def with_boxes(dataset: DatasetDict, report: Report, args: Arguments) -> Dataset
             "--box_format, --on_bad_box", expected="a column objects, with boxes", fix="leave them out",
             found=", ".join(next(iter(dataset.values())).column_names),
         )  # fmt: skip
-    names, form = boxes.class_names(parts, report), args.box_format or "xywh"
-    relative = form.startswith("relative")
-    sizes = {s: boxes.sizes_of(rows, limits=args.limits) if relative else None for s, rows in parts.items()}
-    made = {split: boxes.canonical(rows, names, box_format=form, sizes=sizes[split]) for split, rows in parts.items()}
+    made = boxed.convert(parts, report, box_format=args.box_format, limits=args.limits)  # mended by --fix alone
     return DatasetDict({**dataset, **made})
 
 
@@ -92,6 +90,8 @@ def main(argv: list[str] | None = None) -> Report:
     parsed: tuple[Any, ...] = settings.parse_args("check", (Arguments,), argv)
     args, _ = parsed
     checks.refuse_in_use(args.fix)
+    checks.refuse_others(args.output_dir)
+    checks.refuse_inside(args.dataset, {"fix": args.fix, "output_dir": args.output_dir})
     dataset, report = data.load(
         args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
         names={"image": args.image_column, "label": args.label_column}, label_columns=args.label_columns,
@@ -119,7 +119,8 @@ def main(argv: list[str] | None = None) -> Report:
         folder = shlex.quote(str(checks.fix(dataset, report, args.fix, lost=lost, limits=args.limits)))
         print(f"copy:   {folder}, without what {folder}/left_out.csv names; left_in.csv is what you must decide")
         again = shlex.join(["--dataset", args.fix, *checks.options(dataset, report, args.limits)])
-        print(f"next:   {command('check')} {again}")
+        left = any(file.suffix == ".parquet" for file in (Path(args.fix) / "data").iterdir())
+        print(f"next:   {command('check')} {again}" if left else "        there is no photo in it: all were left out")
     if errors:
         sys.exit(1)
     return report

@@ -2,21 +2,24 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion"]
 # ///
-"""Pull a model, photos or a Space from the Hub: all of its data or an error.
+"""Pull a model or photos from the Hub: all of its data or an error.
 
 Taken are weights (safetensors, ONNX), configs, texts, tables and pictures, by the endings of their names; all else may
-run code when it is opened or loaded, stays on the Hub, and is named: scripts, pickles, archives, a Space's app.
+run code when it is opened or loaded, stays on the Hub, and is named: scripts, pickles, archives, a Space's app (for
+which there is `hf download you/demo --repo-type space`).
 
     hf-fashion pull you/dresses                          # into the Hub's cache
     hf-fashion pull you/dresses ./dresses --verify       # into a folder, its checksums compared
     hf-fashion pull you/photos --type dataset --revision v1
     hf-fashion pull you/dresses ./dresses --overwrite    # also over files that you changed there
 
-A file in the folder that no pull wrote, or that was changed since, is refused before anything is fetched.
+A file in the folder that no pull wrote, or that was changed since, and a folder with a pull of another repo, are
+refused before anything is fetched.
 It ends with the folder, the commit, and the settings that name just this commit.
 """
 
 import argparse
+import shlex
 import sys
 
 from hf_fashion import hub
@@ -30,6 +33,9 @@ SETTINGS = {
 
 def main(argv: list[str] | None = None) -> hub.Pulled:
     args = _parser().parse_args(list(sys.argv[1:] if argv is None else argv))
+    if args.type == "space":
+        typed = ["hf", "download", args.repo, "--repo-type", "space", "--local-dir", args.folder or "SPACE"]
+        print(f"a Space is code, which a pull leaves on the Hub; to get all of it: {shlex.join(typed)}")
     pulled = hub.pull(
         args.repo, args.type, revision=args.revision, folder=args.folder, verify=args.verify, overwrite=args.overwrite,
     )  # fmt: skip
@@ -48,11 +54,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hf-fashion pull", description=(__doc__ or "").split("\n")[0], allow_abbrev=False)
     parser.add_argument("repo", help="<you or an organization>/<name>.")
     parser.add_argument("folder", nargs="?", help="Where to put the files. Default: the Hub's cache.")
-    parser.add_argument("--type", choices=("model", "dataset", "space"), default="model", help="Default: model.")
+    parser.add_argument(
+        "--type", choices=("model", "dataset", "space"), default="model",
+        help="Default: model. Of a Space, which is code, only texts and pictures are taken; all of it by "
+        "`hf download --repo-type space`.",
+    )  # fmt: skip
     parser.add_argument("--revision", help="Branch, tag or commit. Default: the newest of main.")
     parser.add_argument("--verify", action="store_true", help="Compare each file's checksum with the Hub's.")
     parser.add_argument(
-        "--overwrite", action="store_true", help="Give up what was changed or put into the folder since."
+        "--overwrite", action="store_true", help="Give up what you changed, or another repo left there."
     )
     return parser
 

@@ -12,17 +12,21 @@ A source without splits is the test split as a whole. The labels of the photos m
 """
 
 import itertools
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx2
 from datasets import DatasetDict
+from huggingface_hub import hf_hub_download
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_fashion import attributes as groups_of
 from hf_fashion import backbones, cards, checks, comparison, data, images, record, settings, training
+from hf_fashion.cards.rules import repo_id
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import attributes, classify
 
@@ -72,8 +76,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         names={"image": args.image_column, "label": args.label_column}, label_columns=columns,
         label_separator=args.label_separator, lone_split="test", merge_labels=args.merge_labels,
     )  # fmt: skip
-    for model in models:
-        refuse_seen(report, model)
+    known = {model: told for model in models if (told := seen(report, model, args.model_revision))}
     checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
     if training_args.process_index == 0:
         print(report)
@@ -91,6 +94,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         device=training.device_name(), writes=entrants[0].trainer.is_world_process_zero(),
     )  # fmt: skip
     with run:
+        if known and entrants[0].trainer.is_world_process_zero():
+            run.note(seen=[*known.values()])
         for entrant in entrants:
             entrant.predict()
         if not entrants[0].trainer.is_world_process_zero():
@@ -196,12 +201,21 @@ def distinct(models: Sequence[str], names: list[str]) -> list[str]:
     return names
 
 
-def refuse_seen(report: data.Report, model: str) -> None:
-    """Raises InputError when the photos are those that the model's run cut its training photos from."""
-    # A checkpoint-<step> lies in the folder of its run.
-    folder = next((place for place in (Path(model), Path(model).parent) if (place / "run.json").is_file()), None)
-    trained_on = record.read(folder).info["dataset"] if folder else {}
-    if trained_on.get("cut") and trained_on.get("pictures") == report.source["pictures"]:
+def seen(report: data.Report, model: str, revision: str | None) -> str | None:
+    """What is to be said of a model that has learned from the photos; None when its record does not say so.
+
+    Raises:
+        InputError: Its run cut its own splits from just these photos: most of what would be measured it has learned.
+    """
+    path = record_of(model, revision)
+    try:
+        trained_on = json.loads(path.read_text(encoding="utf-8"))["dataset"] if path else {}
+        same, cut = trained_on.get("pictures") == report.source["pictures"], trained_on.get("cut")
+        within = _is_within(report.source, trained_on)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a record of others, under the same name
+        return None
+    if same and cut:
+        folder = path.parent if path and Path(model).expanduser().exists() else model
         raise InputError(
             f"--dataset {report.source['source']}",
             expected=f"photos that the model {model} has not seen",
@@ -209,6 +223,36 @@ def refuse_seen(report: data.Report, model: str) -> None:
             fix=f"read {folder}/eval_results.json, which has the figures of that test split; to lay runs side by side "
             "type hf-fashion compare RUN RUN; or name other photos",
         )
+    if not same and not within:
+        return None
+    told = (
+        f"{model} was trained on the training photos among these: its figures flatter."
+        if same else f"{model} was trained on this very dataset: of its test split these are the figures of that run "
+        "once more, and photos of its other splits it has learned."
+    )  # fmt: skip
+    report.add("warning", f"dataset {report.source['source']}", "", expected="photos that are new to it", found=told)
+    return told
+
+
+def _is_within(source: Mapping[str, Any], trained_on: Mapping[str, Any]) -> bool:
+    """Whether the photos are the dataset of a run, or of a folder within it."""
+    ours, theirs = str(source["source"]), str(trained_on["source"])
+    if ours == theirs or "hub" in (source.get("kind"), trained_on.get("kind")):
+        return ours == theirs
+    return Path(theirs).is_dir() and Path(ours).resolve().is_relative_to(Path(theirs).resolve())
+
+
+def record_of(model: str, revision: str | None) -> Path | None:
+    """The run.json of a model, in its folder or in its repo on the Hub; None where there is none."""
+    folder = Path(model).expanduser()
+    if folder.exists():  # a checkpoint-<step> lies in the folder of its run
+        return next((path for place in (folder, folder.parent) if (path := place / "run.json").is_file()), None)
+    if repo_id(model) is not None or "/" not in model:
+        return None
+    try:
+        return Path(hf_hub_download(model, "run.json", revision=revision))
+    except (httpx2.HTTPError, OSError, RuntimeError, ValueError):  # none there, or no way to the Hub
+        return None
 
 
 if __name__ == "__main__":

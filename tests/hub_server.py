@@ -43,6 +43,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -418,21 +419,24 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="A Hub of your own, in memory, for trying things out.")
     parser.add_argument("--port", type=int, default=8765, help="0 picks a free one")
     parser.add_argument("--lfs", action="store_true", help="let clients upload by LFS, not xet")
-    parser.add_argument("--home", default=os.path.join(tempfile.gettempdir(), "hub_double"), help="their HF_HOME")
+    parser.add_argument("--home", help="their HF_HOME; a new folder, gone at the end, when it is not given")
     args = parser.parse_args(argv)
     try:
         hub = Hub(args.port)
     except OSError as error:
         sys.exit(f"port {args.port}: {error.strerror}; try --port 0")
+    home = args.home or tempfile.mkdtemp(prefix="hub_double_")  # what a client keeps is of this Hub alone
     print(f"A Hub at {hub.endpoint} (its front page lists what is there). In another terminal:\n")
     print("unset " + " ".join(OTHERS))
-    print("export " + " ".join(f"{k}={v}" for k, v in {**hub.settings(not args.lfs), "HF_HOME": args.home}.items()))
+    print("export " + " ".join(f"{k}={v}" for k, v in {**hub.settings(not args.lfs), "HF_HOME": home}.items()))
     print('\nYou are "ada", a member of "atelier". Ctrl-C stops it, and what was pushed is gone.', flush=True)
     try:
         while True:
             time.sleep(3600)
     except KeyboardInterrupt:
         hub.stop()
+        if args.home is None:
+            shutil.rmtree(home, ignore_errors=True)
         print(json.dumps({"repositories": len(hub.repos), "requests": len(hub.requests)}))
 
 

@@ -11,7 +11,6 @@ from datasets import Dataset, Features, Image, Value, load_from_disk
 from loading import COLUMNS, errors, expect_error, load, picture, put, texts, tree
 
 from hf_fashion import checks, data, reading
-from hf_fashion.columns import misspelt
 from hf_fashion.errors import InputError
 from hf_fashion.reading import archives
 
@@ -233,13 +232,6 @@ def test_the_metadata_of_a_folder_may_be_a_bomb(tmp_path, file):
 # -- labels
 
 
-def test_names_that_differ_in_one_letter_from_a_frequent_one():
-    names = ["trousers", "trousres", "trouser", "Trousers", "trouzers", "size 38", "size 39", "hat", "cat", "skirts"]
-    counts = [100, 1, 2, 0, 5, 200, 1, 100, 1, 3]
-    assert misspelt(names, counts) == [("trousres", "trousers"), ("trouser", "trousers"), ("trouzers", "trousers")]
-    assert not misspelt(names, [100, 6, 6, 0, 6, 200, 200, 100, 6, 6])
-
-
 def test_label_order_is_that_of_train(root):
     made = in_hand(["b", "a"], ["a", "b"])(root)
     dataset, report = data.load(made.source, COLUMNS)
@@ -251,3 +243,16 @@ def test_a_table_in_a_zip_cannot_name_a_file_beside_it(root):
     members = {f"{n}.png": n for n in range(8)} | {"metadata.csv": (lines(["a", "b"] * 4) + "../9.png,a\n").encode()}
     _, report = load(archive(members)(root).source, lone_split="test")
     assert [where for where, _ in errors(report)] == ["metadata.csv:10"]
+
+
+def test_a_member_whose_lzma_is_damaged_is_named(root):
+    made = archive({f"{label}/{n}.png": n for n, label in ZIPPED.items()}, ZIPPED)(root)
+    with zipfile.ZipFile(made.source) as file, zipfile.ZipFile(root / "lzma.zip", "w", zipfile.ZIP_LZMA) as other:
+        for name in file.namelist():
+            other.writestr(name, file.read(name))
+        first = other.infolist()[0]
+    content = bytearray((root / "lzma.zip").read_bytes())
+    content[60:90] = b"\xff" * 30
+    (root / "lzma.zip").write_bytes(content)
+    _, report = load(root / "lzma.zip", lone_split="test")
+    assert [where for where, found in errors(report) if "damaged in the zip" in found] == [first.filename]

@@ -231,6 +231,24 @@ def test_pictures_of_the_card_are_there(run):
         assert f"](plots/{name}.png)" in text and (run.folder / "plots" / f"{name}.png").stat().st_size > 5000
 
 
+def test_a_sheet_of_no_mistakes_is_not_shown(run):
+    figures = run.folder / "eval_results.json"
+    figures.write_text(json.dumps(json.loads(figures.read_text()) | {"accuracy": 1.0}))
+    text = write(record.read(run.folder)).text
+    assert "surest_mistakes" not in text and "photos that are shown" not in text and "plots/confusion_matrix" in text
+
+
+def test_links_lead_to_the_hub_in_use(run, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://hub.example")
+    assert "](https://hub.example/x/y)" in write(run).text
+
+
+def test_a_measurement_of_photos_that_are_not_new_says_so(run):
+    run.note(recipe="score", seen=["ada/net was trained on this very dataset."])
+    text = write(record.read(run.folder), usage=None).text
+    assert ".\n\n**Not new photos.** ada/net was trained on this very dataset.\n\nThe model itself is not" in text
+
+
 def test_prose_is_taken_from_the_file_or_the_card_says_that_there_is_none(run, tmp_path):
     assert "written nothing here yet" in write(run).text
     (tmp_path / "prose.md").write_text("For sorting **returns**.", encoding="utf-8")
@@ -257,6 +275,37 @@ def test_a_card_that_was_changed_by_hand_keeps_the_changes_on_the_hub(run, tmp_p
     changed = cards.addressed(text + "By Anna.\n", run.folder, "anna/dresses")
     assert changed.endswith("By Anna.\n") and 'print("anna/dresses")' in changed and '("my run")' not in changed
     assert cards.addressed(text, tmp_path / "no run", "anna/dresses") == text
+
+
+def test_a_card_without_photos_names_none_and_says_nothing_of_them(run):
+    write(run, examples=[])
+    run.note(widget=[{"src": "widget/1.jpg", "example_title": "dress"}])
+    text = str(cards.render(run))
+    assert "widget:\n- src: widget/1.jpg" in text and "surest_mistakes.png" in text and "photos that are shown" in text
+    bare = cards.without_photos(text)
+    record_ = cards.record_without_photos((run.folder / "run.json").read_text(encoding="utf-8"))
+    (run.folder / "run.json").write_text(record_, encoding="utf-8")
+    assert bare == str(cards.render(record.read(run.folder)))  # as it were if there had never been any
+    assert "confusion_matrix.png" in bare and "model-index" in bare
+    assert cards.without_photos(bare) == bare and cards.without_photos("# No metadata\n") == "# No metadata\n"
+    detection = "# Net\n\n![boxes](plots/worst.png)\n![bars](plots/ap_by_class.png)\n"
+    assert cards.without_photos(detection) == "# Net\n\n![bars](plots/ap_by_class.png)\n"
+    elsewhere = "---\nwidget:\n- src: https://example.org/a.jpg\n---\nText\n"
+    assert cards.without_photos(elsewhere) == elsewhere
+
+
+def test_a_text_that_the_record_names_is_told_and_is_a_text(run, tmp_path, capsys):
+    write(run)
+    for name in ("about.md", "id_rsa"):
+        (tmp_path / name).write_text("For shops.")
+        run.note(arguments=run.info["arguments"] | {"card_prose": str(tmp_path / name)})
+        if name == "about.md":
+            cards.main([str(run.folder)])
+            assert f"the text of {tmp_path / name}, as the run's record says" in capsys.readouterr().out
+        else:
+            with pytest.raises(InputError, match=r"(?s)id_rsa, which .*run.json names.*--prose"):
+                cards.main([str(run.folder)])
+    cards.main([str(run.folder), "--prose", str(tmp_path / "id_rsa")])  # typed is meant
 
 
 def test_a_card_can_be_rendered_elsewhere_with_its_plots(run, tmp_path):

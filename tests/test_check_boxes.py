@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Image, LargeList, List, Valu
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image as PILImage
+from test_fuzz_tables import within_memory
 
 from hf_fashion import boxes, images
 from hf_fashion.checks.boxes import tell_boxes
@@ -363,7 +364,6 @@ def test_any_boxes(made, box_format, on_bad_box):
 
 
 @pytest.mark.slow
-@settings(max_examples=10_000, **quick)
-@fuzz
-def test_any_boxes_ten_thousand_times(made, box_format, on_bad_box):
-    try_any(made, box_format, on_bad_box)
+def test_any_boxes_ten_thousand_times_take_at_most_500_mb_each():
+    with within_memory():
+        settings(max_examples=10_000, **quick)(fuzz(try_any))()

@@ -1,6 +1,7 @@
 """Pictures that are nearly the same are found among many; studio shots that only look alike to a hash are not."""
 
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from PIL import ImageEnhance
 
 from hf_fashion import checks
 from hf_fashion.checks import copies
-from hf_fashion.checks.pictures import thumbnail
+from hf_fashion.checks.pictures import Looked, Place, thumbnail
 from hf_fashion.report import Report
 
 imagehash = pytest.importorskip("imagehash")
@@ -83,3 +84,30 @@ def test_two_thumbnails_of_noise_are_not_alike():
     random = np.random.default_rng(0)
     noise = [thumbnail(PILImage.fromarray(random.integers(0, 256, (64, 64, 3), dtype=np.uint8))) for _ in range(2)]
     assert copies.alike(noise[0], noise[0]) and not copies.alike(*noise)
+
+
+def test_of_many_versions_of_one_picture_not_all_pairs_are_kept(monkeypatch):
+    """The same placeholder, saved a hundred times: of n versions there are n * n pairs."""
+    count, draw = 400, np.random.default_rng(0)
+    hashes = np.zeros(count, dtype=np.uint64) ^ (np.uint64(1) << draw.integers(0, 64, count).astype(np.uint64))
+    looked = Looked(
+        places=[Place("train", number, str(number)) for number in range(count)], hashes=hashes,
+        small=np.full((count, 8, 8, 3), 128, dtype=np.uint8), flat=np.zeros(count, dtype=np.uint16),
+    )  # fmt: skip
+    compared = []
+    monkeypatch.setattr(copies, "alike", lambda a, b: not compared.append(1))
+    monkeypatch.setattr(copies.images, "decode", lambda *args, **options: PILImage.new("RGB", (8, 8)))
+    pictures = Dataset.from_dict({"image": [{"bytes": b"", "path": None}] * count}, Features({"image": Image()}))
+    tracemalloc.start()
+    found = copies.near(DatasetDict(train=pictures), looked, [])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [list(range(count))] and len(compared) == count - 1
+    assert peak < 25 * 2**20, peak
+
+
+def test_how_many_pairs_wait_changes_no_group(monkeypatch):
+    pictures = [encoded(scene(seed), "JPEG", quality=quality) for seed in range(3) for quality in (30, 60, 90)]
+    found = groups(*pictures)
+    monkeypatch.setattr(copies, "_WAITING", 0)
+    assert groups(*pictures) == found and [len(rows) for rows in found] == [3, 3, 3]

@@ -3,6 +3,7 @@
 import base64
 import csv
 import html
+import os
 import re
 import shlex
 import sys
@@ -157,6 +158,67 @@ def test_a_folder_in_use_is_refused_before_anything_is_read(tmp_path):
     with pytest.raises(InputError, match="new or empty"):
         check.main([str(tmp_path / "nowhere"), "--fix", str(tmp_path / "mine")])
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["photo.jpg"]
+
+
+@pytest.mark.parametrize("setting", ["--fix", "--output_dir"])
+@pytest.mark.parametrize("name", ["cleaned", "dress/cleaned", "."])
+def test_nothing_is_written_into_the_source(setting, name, tmp_path, monkeypatch):
+    """A copy or report there would be a class of the dataset from then on."""
+    source = tmp_path / "photos"
+    photos(source, train=1, validation=1, test=1)
+    before = sorted(source.rglob("*"))
+    monkeypatch.chdir(source)
+    for told in (".", str(source), f"fashion_mnist:{source}"):
+        with pytest.raises(InputError, match="new or empty folder|outside of the dataset"):
+            check.main([told, setting, str(source / name) if told == "." else f"./{name}"])
+    assert sorted(source.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["report.html", "findings.parquet"])
+def test_a_report_writes_over_earlier_reports_only(name, tmp_path):
+    source = tmp_path / "photos"
+    photos(source, train=1, validation=1, test=1)
+    assert [run(source, "--output_dir", tmp_path / "out") for _ in range(2)] == [0, 0]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / name).write_text("<title>of mine")
+    (tmp_path / "file").write_text("mine")
+    for place in ("mine", "file"):
+        with pytest.raises(InputError, match="no report of a check|found:    a file"):
+            check.main(["nowhere", "--output_dir", str(tmp_path / place)])
+    with pytest.raises(InputError, match="no report"):
+        checks.write(DatasetDict(), Report({}), tmp_path / "mine")
+    assert [path.read_text() for path in (tmp_path / "mine").iterdir()] == ["<title>of mine"]
+
+
+def test_names_that_are_not_utf8_are_told_in_the_copy_and_on_the_page(tmp_path, capsys):
+    source = tmp_path / "photos"
+    photos(source, train=1, validation=1, test=1)
+    with open(os.fsencode(source / "train" / "circle") + b"/h\xfct.png", "wb") as file:
+        file.write(b"a photo")
+    (source / "train" / "circle" / "link.png").symlink_to(os.fsdecode(b"/h\xfct"))
+    assert run(source, "--fix", tmp_path / "copy", "--output_dir", tmp_path / "out") == 1
+    told = rows_of(tmp_path / "copy" / "left_out.csv")
+    assert {row["where"] for row in told} == {r"train/circle/h\udcfct.png", "train/circle/link.png"}
+    assert r"h\udcfct.png" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_copies_that_stay_in_one_split_are_in_the_list_of_what_was_left_in(tmp_path):
+    rows = messy.dataset()["train"]
+    dataset = DatasetDict(train=rows.select([0, 1, 2]), test=rows.select([0, 0, 3]))
+    report = checks.check(dataset, Report({}))
+    folder = checks.fix(dataset, report, tmp_path / "copy")
+    assert [row["where"] for row in rows_of(folder / "left_out.csv")] == ["train:0"]
+    told = {row["where"]: row["found"] for row in rows_of(folder / "left_in.csv")}
+    assert told["test:0, test:1"] == "equal pixels"
+
+
+def test_a_copy_in_which_nothing_is_left_is_told(tmp_path, capsys):
+    source = tmp_path / "photos"
+    photos(source, train=1, validation=1, test=1)
+    for path in source.rglob("*.*g"):
+        path.write_bytes(path.read_bytes()[:100])
+    assert run(source, "--fix", tmp_path / "copy") == 1
+    assert "there is no photo in it: all were left out" in capsys.readouterr().out
 
 
 def test_attributes_and_pictures_without_labels(tmp_path, capsys):

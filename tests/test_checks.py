@@ -1,5 +1,6 @@
 """Everything that is wrong with a dataset is told at once, before training; only what the user says is left out."""
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
@@ -8,7 +9,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as PILImage
 
 from hf_fashion import checks, data, images
-from hf_fashion.checks import pictures
+from hf_fashion.checks import labels, pictures
 from hf_fashion.errors import InputError
 from hf_fashion.report import PICTURE, SHOWN, Report
 
@@ -87,6 +88,14 @@ def test_drop_leaves_out_just_the_unreadable_rows():
     assert kept["train"]["label"][:] == [0, 1, 1] and len(dataset["train"]) == 5
     assert check(kept).findings == [f for f in report.findings if "one photo" in f.found]
     assert checks.drop(kept, Report({})) == kept
+
+
+def test_drop_leaves_out_no_other_row_of_the_same_name():
+    """Two sources that were put together, each with its own `1.jpg`."""
+    rows = split([0, 0, 1, 1, 1], row1=b"junk").add_column("source_row", ["1.jpg", "2.jpg", "1.jpg", "2.jpg", "2.jpg"])
+    dataset = splits(train=rows)
+    report = check(dataset, on_bad_image="drop")
+    assert checks.drop(dataset, report)["train"]["label"][:] == [0, 1, 1, 1] and report.sizes["train"] == 4
 
 
 def test_drop_counts_classes_after_dropping():
@@ -306,3 +315,13 @@ def test_what_to_do_about_photos_above_a_limit_names_the_setting():
         assert fixes["train:1"] == fixes["train:0"] and len(str(value).rstrip("0")) <= 2
         report = check(photos, limits=images.Limits(**{name: value}))
         assert [finding.where for finding in report.of("error")] == ["train:4"]
+
+
+def test_a_label_of_many_letters_takes_little_memory():
+    """A whole text read as a label: all that is left of it without one letter was kept, 1 GB for 20,000 letters."""
+    names = ["dress" * 2000, "hat"]
+    tracemalloc.start()
+    labels.tell_spellings({"train": np.array([1, 50])}, names, "label", Report({}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20

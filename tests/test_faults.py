@@ -183,3 +183,21 @@ def test_smaller_batches_make_the_batch_again():
 def test_the_trainers_own_answers_are_refused(name, tmp_path):
     with pytest.raises(InputError, match=name):
         training.FashionTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **{name: True})
+
+
+def test_weights_that_the_last_step_made_not_finite_are_no_result(place, monkeypatch):
+    """No loss is computed with them any more, and no checkpoint written."""
+    plain = training.FashionTrainer._maybe_log_save_evaluate
+
+    def spoil(trainer, *args, **kwargs):
+        if trainer.state.global_step == trainer.state.max_steps:
+            with torch.no_grad():
+                next(trainer.model.parameters()).view(-1)[0] = float("nan")
+        return plain(trainer, *args, **kwargs)
+
+    monkeypatch.setattr(training.FashionTrainer, "_maybe_log_save_evaluate", spoil)
+    never = ["--save_strategy", "no", "--eval_strategy", "no", "--load_best_model_at_end", "False"]
+    with pytest.raises(InputError, match="finite weights"):
+        classify.main(faulty.argv(place, "spoilt", *never))
+    assert record.read(place / "spoilt").info["status"] == "failed"
+    assert not (place / "spoilt" / "model.safetensors").exists()

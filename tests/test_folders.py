@@ -1,5 +1,6 @@
 """Trees of class folders: which folders are classes, which files are pictures, and what is told of the others."""
 
+import json
 import os
 import unicodedata
 from pathlib import Path
@@ -163,3 +164,31 @@ def test_documents_in_class_folders_are_passed_over(tmp_path):
     )
     checks.check(report=report, dataset=load(tmp_path)[0], on_bad_image="drop")
     assert [row["where"] for row in report.left_out] == ["hat/notes.jpg"] and sum(report.sizes.values()) == 11
+
+
+def test_folders_that_may_not_be_read_are_told(tmp_path, monkeypatch):
+    tree(tmp_path / "photos")
+    plain = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == closed:
+            raise PermissionError(13, os.strerror(13))
+        return plain(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed = "hat"
+    _, report = load(tmp_path / "photos")
+    assert errors(report)[0] == ("hat", "Permission denied")
+    closed = "photos"
+    expect_error(tmp_path / "photos", "a folder that may be read", "Permission denied")
+
+
+def test_a_file_of_the_system_whose_name_is_no_text_can_be_recorded(tmp_path):
+    tree(tmp_path)
+    try:
+        with open(os.fsencode(tmp_path / "hat") + b"/.\xff.png", "wb") as file:
+            file.write(picture())
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    _, report = load(tmp_path)
+    assert r"hat/.\udcff.png" in texts(report, "note") and json.dumps(report.to_dict(), ensure_ascii=False).encode()

@@ -1,10 +1,12 @@
 """Whatever stands in a table of labels, or in the name of a class: rows, or an InputError that says what is wrong."""
 
+import contextlib
 import csv
 import io
 import json
 import string
 import time
+from pathlib import Path
 
 import pytest
 import tiny
@@ -213,8 +215,29 @@ def tables(draw):
     return buffer.getvalue().encode(draw(encodings), "replace"), "csv"
 
 
+@contextlib.contextmanager
+def within_memory(megabytes=500):
+    """Fails when the process takes so much more inside than before; where there is no /proc, it does nothing."""
+    if not Path("/proc/self/clear_refs").exists():
+        yield
+        return
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = memory("VmRSS")
+    yield
+    assert memory("VmHWM") - before < megabytes
+
+
+def memory(kind):
+    return int(Path("/proc/self/status").read_text().partition(f"{kind}:")[2].split()[0]) / 1024
+
+
+def test_too_much_memory_is_seen():
+    with pytest.raises(AssertionError), within_memory(50):
+        bytearray(b"1") * (100 * 2**20)
+
+
 @pytest.mark.slow
-def test_10_000_tables_take_at_most_2_s_each(folder):
+def test_10_000_tables_take_at_most_2_s_and_500_mb_each(folder):
     told = {"read": 0, "refused": 0, "seconds": 0.0}
 
     @settings(max_examples=10_000, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -226,6 +249,7 @@ def test_10_000_tables_take_at_most_2_s_each(folder):
         told["seconds"] = max(told["seconds"], time.process_time() - start)
         assert time.process_time() - start < 2
 
-    every()
+    with within_memory():
+        every()
     print(json.dumps(told))
     assert told["read"] + told["refused"] >= 10_000 and min(told["read"], told["refused"]) > 500

@@ -1,10 +1,12 @@
 """Push and pull of a model against the double of the Hub: what arrives, and what each fault leads to."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from huggingface_hub import HfApi
 from PIL import Image
 from safetensors.numpy import load_file, save_file
@@ -72,7 +74,9 @@ def test_public_only_when_it_was_said(hub, folder):
     with refused("a public one, that everybody sees", error=InputError):
         ours.push(folder, "atelier/shirts")
     hub.create("ada/coats", private=True)
-    with refused("a private one, which a push does not change", error=InputError):
+    with refused(
+        "a private one, which a push does not change", "hf repos settings ada/coats --public`", error=InputError
+    ):
         ours.push(folder, "ada/coats", public=True)
     assert hub.count("commit") == 1
 
@@ -83,8 +87,6 @@ def test_public_only_when_it_was_said(hub, folder):
         ("ada", "read", "shirts", "one with the role `read`"),
         ("ada", "expired", "shirts", "refuses this one"),
         ("ada", "fineGrained", "shirts", "fine-grained one without that right"),
-        ("ada", "write", "maison/shirts", "expected: a namespace that you may write to: ada, atelier"),
-        ("ada", "write", "shirts of mine", "id of a repo"),
     ],
 )
 def test_who_may_not_write_is_told_before_anything_is_sent(hub, folder, monkeypatch, name, role, repo, words):
@@ -92,6 +94,19 @@ def test_who_may_not_write_is_told_before_anything_is_sent(hub, folder, monkeypa
     with refused(words, "then: hf-fashion push .*shirts"):
         ours.push(folder, repo)
     assert not hub.repos and not hub.count("commit") and not hub.count("preupload")
+
+
+@pytest.mark.parametrize(
+    ("repo", "words"),
+    [
+        ("maison/shirts", "expected: a namespace that you may write to: ada, atelier"),
+        ("shirts of mine", "id of a repo"),
+    ],
+)
+def test_of_a_name_that_cannot_be_the_same_command_is_not_told_to_go_on(hub, folder, repo, words):
+    with pytest.raises(InputError, match=words) as told:
+        ours.push(folder, repo)
+    assert "then:" not in told.value.fix and not hub.repos
 
 
 def test_roles_in_an_organization_and_rights_of_a_token_are_read():
@@ -227,7 +242,7 @@ def test_what_a_person_changed_on_the_hub_is_not_written_over(hub, folder):
     repo = hub.repo("ada/shirts")
     repo.commit({"README.md": CARD.encode() + b"\nBy hand.\n"}, "Update README.md")
     (folder / "README.md").write_text(CARD + "\nA new run.\n")
-    with refused("README.md, changed by somebody else", "Update README.md", "hf download", error=InputError):
+    with refused("README.md, changed in another way", "Update README.md", "hf download", error=InputError):
         ours.push(folder, "shirts")
     assert b"By hand." in repo.files()["README.md"]
     ours.push(folder, "shirts", overwrite=True)
@@ -242,7 +257,7 @@ def test_a_change_of_a_person_just_before_the_commit_is_not_written_over(hub, fo
     repo = hub.repo("ada/shirts")
     (folder / "README.md").write_text(CARD + "\nA new run.\n")
     hub.before("commit", lambda: repo.commit({"README.md": b"---\nlicense: mit\n---\nBy hand.\n"}, "Update README.md"))
-    with refused("changed by somebody else", error=InputError):
+    with refused("changed in another way", error=InputError):
         ours.push(folder, "shirts")
     assert b"By hand." in repo.files()["README.md"]
 
@@ -300,7 +315,7 @@ def test_a_title_that_only_holds_ours_is_not_ours(hub, folder, title):
     repo = hub.repo("ada/shirts")
     repo.commit({"README.md": CARD.encode() + b"\nBy hand.\n"}, title.format(repo.history()[0].title))
     (folder / "README.md").write_text(CARD + "\nA new run.\n")
-    with refused("README.md, changed by somebody else", error=InputError):
+    with refused("README.md, changed in another way", error=InputError):
         ours.push(folder, "shirts")
     assert b"By hand." in repo.files()["README.md"]
 
@@ -313,7 +328,7 @@ def test_a_history_of_one_commit_is_no_leave_to_write_over(hub, folder):
     for name in ("ada/shirts", "ada/coats"):
         HfApi().super_squash_history(name)
         assert len(hub.repo(name).history()) == 1
-        with refused("README.md, changed by somebody else", error=InputError):
+        with refused("README.md, changed in another way", error=InputError):
             ours.push(folder, name)
     assert b"By hand." in repo.files()["README.md"]
 
@@ -335,14 +350,14 @@ def test_what_an_earlier_push_brought_goes_and_what_others_added_stays(hub, fold
     kept = {"plots/mine.png", "model.safetensors.index.json", "tokenizer.json"}
     assert not gone & repo.files().keys() and kept <= repo.files().keys()
     (folder / "model.safetensors.index.json").write_text('{"weight_map": {}}')
-    with refused("found: +model.safetensors.index.json, changed by somebody else", error=InputError):
+    with refused("found: +model.safetensors.index.json, changed in another way", error=InputError):
         ours.push(folder, "shirts")
 
 
 def test_a_file_that_a_person_took_out_is_not_brought_back(hub, folder):
     ours.push(folder, "shirts")
     hub.repo("ada/shirts").commit({"plots/bars.png": None}, "no bars")
-    with refused("found: +plots/bars.png, changed by somebody else", error=InputError):
+    with refused("found: +plots/bars.png, changed in another way", error=InputError):
         ours.push(folder, "shirts")
 
 
@@ -358,22 +373,76 @@ def test_a_repo_that_became_public_meanwhile_gets_nothing(hub, folder):
 
 
 def test_a_refused_space_keeps_its_variable(hub, tmp_path):
-    page = tmp_path / "demo"
-    page.mkdir()
-    (page / "app.py").write_text("print(1)\n")
-    (page / "requirements.txt").write_text("numpy\n")
-    (page / "README.md").write_text('---\nsdk: gradio\nsdk_version: 6.31.0\npython_version: "3.12"\n---\n')
+    page = space(tmp_path / "demo")
     hub.create("ada/net", private=True)
     hub.create("ada/coats", private=True)
     ours.push_space(page, "demo", model="ada/net")  # over the README.md that the Hub makes
     repo = hub.repo("ada/demo", "space")
     assert repo.variables == {"MODEL": "ada/net"}
     repo.commit({"app.py": b"print(2)\n"}, "Update app.py")
-    with refused("app.py, changed by somebody else", error=InputError):
+    with refused("app.py, changed in another way", error=InputError):
         ours.push_space(page, "demo", model="ada/coats")
     assert repo.variables == {"MODEL": "ada/net"}
     ours.push_space(page, "demo", model="ada/coats", overwrite=True)
     assert repo.variables == {"MODEL": "ada/coats"} and repo.files()["app.py"] == b"print(1)\n"
+
+
+PICTURED = (
+    "---\nlicense: apache-2.0\nwidget:\n- src: widget/1.jpg\n  output:\n  - label: hat\n    score: 0.9\n"
+    "model-index: []\n---\n\n# Shirts\n\n![bars](plots/bars.png)\n![surest mistakes](plots/surest_mistakes.png)\n\n"
+    "- The photos that are shown on this page are of the test split, under the licence of the photos.\n"
+)
+PHOTOS = {"widget/1.jpg", "plots/surest_mistakes.png"}
+
+
+def pictured(folder, license, **arguments):
+    """A run with photos beside its card."""
+    (folder / "widget").mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "widget" / "1.jpg")
+    Image.new("RGB", (8, 8)).save(folder / "plots" / "surest_mistakes.png")
+    info = {"status": "finished", "dataset": {"license": license}, "arguments": arguments,
+            "plots": ["bars", "surest_mistakes"], "widget": [{"src": "widget/1.jpg"}]}  # fmt: skip
+    (folder / "run.json").write_text(json.dumps(info))
+    (folder / "README.md").write_text(PICTURED)
+
+
+@pytest.mark.parametrize(
+    ("license", "arguments"), [("unknown", {}), (None, {}), ("cc0-1.0", {"card_photos": False})], ids=str
+)
+def test_photos_whose_licence_nobody_said_stay_at_home_unless_they_are_asked_for(
+    hub, folder, capsys, license, arguments
+):
+    pictured(folder, license, **arguments)
+    push_recipe.main([str(folder), "shirts"])
+    files = hub.repo("ada/shirts").files()
+    assert files.keys() - {".gitattributes"} == SENT
+    card, record = files["README.md"].decode(), json.loads(files["run.json"])
+    front = yaml.safe_load(card.split("---")[1])
+    assert front == {"license": "apache-2.0", "model-index": []} and "![bars](plots/bars.png)" in card
+    assert "surest" not in card and "photos" not in card and record["plots"] == ["bars"] and "widget" not in record
+    told = capsys.readouterr().out
+    assert "hf-fashion push ... --card_photos` sends them" in told and "widget/1.jpg (" in told
+    push_recipe.main([str(folder), "shirts", "--card_photos"])
+    files = hub.repo("ada/shirts").files()
+    assert files.keys() >= PHOTOS and files["README.md"].decode() == PICTURED
+
+
+def test_photos_of_a_known_licence_go_along(hub, folder):
+    pictured(folder, "cc0-1.0")
+    ours.push(folder, "shirts")
+    assert hub.repo("ada/shirts").files().keys() >= PHOTOS
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"recipe": "classify", "arguments": {}}, {"recipe": "no_such", "arguments": []}, {"arguments": {"a": 1}}],
+)
+def test_a_record_of_an_earlier_version_is_no_reason_to_stop(hub, folder, record):
+    (folder / "run.json").write_text(json.dumps(record | {"status": "finished", "usage": {"model": "runs/a"}}))
+    (folder / "README.md").write_text(CARD + 'pipeline(model="runs/a")\n')
+    ours.push(folder, "shirts")
+    card = hub.repo("ada/shirts").files()["README.md"].decode()
+    assert card.endswith('runs/a")\n' if record["arguments"] == [] else 'ada/shirts")\n')
 
 
 def test_an_index_of_weights_that_are_not_there_is_refused(hub, folder):
@@ -540,11 +609,78 @@ def test_the_command_tells_a_space_a_model_and_photos_apart(tmp_path, folder):
         push_recipe.main([str(folder), "shirts", "--license", "mit"])
 
 
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("runs/none", "no none in runs"),
+        ("nowhere/none", "no such folder"),
+        ("none", "found: +no none in"),
+        ("runs", "found: +a folder of runs: shirts\n.*hf-fashion push runs/shirts dresses"),
+        ("runs/shirts/plots", "found: +a part of the run shirts\n.*hf-fashion push runs/shirts dresses"),
+        ("runs/shirts/checkpoint-3", "found: +a part of the run shirts"),
+        ("runs/shirst", "did you mean runs/shirts"),
+    ],
+)
+def test_what_is_no_run_is_told_with_what_to_type(hub, tmp_path, monkeypatch, source, words):
+    run_folder(tmp_path / "runs" / "shirts")
+    monkeypatch.chdir(tmp_path)
+    with refused(words, error=InputError):
+        push_recipe.main([source, "dresses"])
+    assert not hub.requests
+
+
+def test_a_namesake_of_another_kind_is_told(hub, folder, capsys):
+    hub.create("ada/shirts", "dataset", private=True)
+    ours.push(folder, "shirts")
+    assert "ada/shirts is a dataset already; a model of the same name is made beside it" in capsys.readouterr().out
+
+
+def test_a_misspelt_setting_is_told_with_the_right_one(folder):
+    with refused("unknown setting: --licence mit", "did you mean --license", error=InputError):
+        push_recipe.main([str(folder), "shirts", "--licence", "mit"])
+
+
+def test_of_a_wrong_name_the_same_command_is_not_told_to_go_on(hub, tmp_path):
+    page = space(tmp_path / "demo")
+    with refused("the model ada/none", "check the spelling") as told:
+        push_recipe.main([str(page), "demo", "--model", "ada/none"])
+    assert "then:" not in told.value.fix and not hub.repos
+
+
+@pytest.mark.parametrize(("content", "line"), [(b"a = (\n", 1), (b"a = 1\n  b = 2\n", 2)])
+def test_a_space_whose_python_cannot_be_parsed_is_refused(hub, tmp_path, content, line):
+    page = space(tmp_path / "demo")
+    (page / "more.py").write_bytes(content)
+    with refused(f"more.py, line {line}", "Python that can be parsed", error=InputError):
+        ours.push_space(page, "demo")
+    assert not hub.repos
+
+
+def space(page):
+    page.mkdir()
+    (page / "app.py").write_text("print(1)\n")
+    (page / "requirements.txt").write_text("numpy\n")
+    (page / "README.md").write_text('---\nsdk: gradio\nsdk_version: 6.31.0\npython_version: "3.12"\n---\n')
+    return page
+
+
 class Asked:
     """Of `transformers.TrainingArguments` what a push reads."""
 
     push_to_hub, process_index, hub_model_id, hub_private_repo, hub_token = True, 0, None, None, None
     hub_strategy, hub_always_push, hub_revision, output_dir = "every_save", False, None, "runs/classify-1"
+
+
+def test_a_folder_that_is_misspelt_is_not_looked_for_on_the_hub(hub, folder, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    for source in ("./shirst", str(folder.parent / "shirst")):
+        with pytest.raises(InputError, match=r"(?s)no shirst in.*did you mean .*shirts"):
+            push_recipe.main([source, "shirts"])
+    assert not hub.requests
+
+
+def test_a_silent_storage_is_waited_for_no_longer_than_the_hub():
+    assert os.environ["HF_XET_CLIENT_READ_TIMEOUT"] == f"{client.SILENCE:.0f}s"
 
 
 def test_a_training_asks_before_its_first_step_and_the_trainer_does_not_push(hub, monkeypatch, capsys):
@@ -561,7 +697,7 @@ def test_a_training_asks_before_its_first_step_and_the_trainer_does_not_push(hub
     assert not hub.repos
     hub.create("ada/classify-1", files={"README.md": b"# By hand\n"}, private=True)
     args.push_to_hub, args.hub_private_repo, args.hub_model_id = True, None, None
-    with refused("README.md, changed by somebody else", "another --hub_model_id", error=InputError):
+    with refused("README.md, changed in another way", "another --hub_model_id", error=InputError):
         ours.before_training(args, license="mit")
     monkeypatch.setenv("HF_TOKEN", hub.add_token("ada", "read"))
     args.push_to_hub = True

@@ -73,12 +73,28 @@ def test_what_stays_is_told_with_the_reason(tmp_path):
         "a ratio 3:/4, C: 10, D:5, /api/models/x",
         "token: the token of the Hub, tokens: 123456789012, token=kwargs.get('token'), bypass=abc123def456",
         "a bearer of news, Bearer token, git+ssh://git@github.com/a/b, HF_TOKEN=$HF_TOKEN, HF_TOKEN=<your token>",
+        "OpenAI(api_key=os.environ['API_KEY']), api_key = os.getenv('KEY'), password = getpass.getpass()",
+        "access_token=settings.token, private_key = load_private_key(p), apiKey = process.env.API_KEY",
+        "f'postgres://{user}:{password}@{host}', https://me:$TOKEN@host.org, api_key: Optional[str]",
+        "api_key='your-key-here', api_key: YOUR_API_KEY, GOOGLE_API_KEY=$KEY, API_KEY=${API_KEY}",
         "task-efficientnet-lite0-clothing-2026, disk-usage-of-the-whole-machine, mask_token: [MASK]",
     ],
 )
 def test_what_is_neither_secret_nor_path_is_left_alone(harmless):
     assert not list(secrets.found_in(harmless))
     assert secrets.without_paths(harmless) == (harmless, 0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "api_key='os.environ-like1'", "password=hunter2hunter2", "api_key = abcdefgh", "hub_token: a.b.c.d1e2f3",
+        "WANDB_API_KEY=0123456789abcdef", "client_secret=$ecretsecret", "password: correcthorse",
+        "https://me:hunter2@host.org", "postgres://{user}:hunter2@host", "password='getpass.getpass()'",
+    ],
+)  # fmt: skip
+def test_what_is_a_secret_is_one_beside_code_too(text):
+    assert list(secrets.found_in(text))
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,18 @@ def test_photos_arrive_with_their_pixels_and_labels_and_nothing_that_was_told_of
         assert list(there[split]["label"]) == list(here[split]["label"])
         assert all(np.array_equal(a, b) for a, b in zip(pixels(there[split]), pixels(here[split]), strict=True))
     told = capsys.readouterr().out
+    assert "licence cc-by-4.0" in told.split("\n")[0] and "which way up they are shown" in told
     assert "column source_row (names your files)" in told and "data/train-00000.parquet" in told
     again = push.main([str(folder), "atelier/photos", "--license", "cc-by-4.0"])
     assert again.sent == () and len(repo.history()) == 2  # the same photos make the same bytes
+
+
+def test_the_card_of_one_split_does_not_say_that_splits_were_compared(hub, folder):
+    push.main([str(folder / "train"), "photos"])
+    card = hub.repo("ada/photos", "dataset").files()["README.md"].decode()
+    assert "there is one split" in card and "in the other splits" not in card and "but for the orientation" in card
+    assert not [line for line in card.splitlines() if line.endswith(" ")]
+    assert "| hat | 8 |" in card
 
 
 def test_the_card_counts_and_says_what_the_check_found(hub, folder):
@@ -89,9 +98,33 @@ def test_the_card_counts_and_says_what_the_check_found(hub, folder):
 def test_public_photos_need_a_licence(hub, folder):
     with pytest.raises(InputError, match="--license cc-by-4.0"):
         push.main([str(folder), "ada/photos", "--public"])
-    with pytest.raises(ours.HubError, match="README.md: its metadata"):
-        push.main([str(folder), "ada/photos", "--license", "my-own"])
     assert not hub.count("commit")
+
+
+def test_a_licence_that_the_hub_refuses_is_told_before_the_photos_are_read(hub, tmp_path):
+    with pytest.raises(InputError, match="--license cc-by-4.0"):
+        push.main([str(tmp_path / "not_there"), "ada/photos", "--type", "dataset", "--license", "cc-by"])
+    dataset, report = loaded(table())
+    with pytest.raises(InputError, match="an id of the Hub's list"):
+        ours.push_photos(dataset, report, "photos", license="my-own")
+    assert not hub.requests
+
+
+def test_the_card_says_only_what_was_done_and_what_can_be_typed(hub):
+    dataset, report = data.load(table(), push.COLUMNS, validation_share=None, test_share=None)
+    ours.push_photos(dataset, report, "photos", license="mit")
+    card = hub.repo("ada/photos", "dataset").files()["README.md"].decode()
+    assert "were not looked at one by one" in card and "decoded once" not in card
+    assert "hf-fashion classify --dataset ada/photos`" in card
+    dataset, report = loaded(table())
+    for column, typed in (("season", "--label_columns season`"), ("objects", None)):
+        other = dataset.rename_column("label", column)
+        if typed is None:
+            other = other.remove_columns(column)
+        ours.push_photos(other, report, f"of_{column}", checked=True, license="mit")
+        card = hub.repo(f"ada/of_{column}", "dataset").files()["README.md"].decode()
+        assert "decoded once" in card and ("hf-fashion classify" in card) == (typed is not None)
+        assert typed is None or typed in card
 
 
 def test_photos_with_errors_stay_at_home(hub, folder):
@@ -204,6 +237,10 @@ def page(tmp_path):
     return place
 
 
+def repo_settings(hub):
+    return f"set it at {hub.endpoint}/spaces/ada/demo/settings, or make the model public"
+
+
 def test_a_space_arrives_with_its_model_and_with_the_library(hub, page, tmp_path, capsys):
     hub.create("ada/net", private=True)
     push.main([str(page), "demo", "--model", "ada/net"])
@@ -217,7 +254,9 @@ def test_a_space_arrives_with_its_model_and_with_the_library(hub, page, tmp_path
     names = [Requirement(line).name for line in lines if not line.startswith("--")]
     assert lines[0] == "--extra-index-url https://a.org/cpu" and names.count("torch") == 1
     assert {"transformers", "imagehash"} <= set(names) and not {"gradio", "hf_fashion", "hf-fashion"} & set(names)
-    assert "ada/net is private: the Space needs a token" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "ada/net is private" in told and "its secret HF_TOKEN" in told and repo_settings(hub) in told
+    assert told.index("checksums equal") < told.index("its secret HF_TOKEN")  # where it is read
     # As Python finds it where the page runs: beside app.py.
     for name, content in files.items():
         path = tmp_path / "there" / name
@@ -236,6 +275,25 @@ def test_a_space_arrives_with_its_model_and_with_the_library(hub, page, tmp_path
         str(tmp_path / "there" / "hf_fashion" / "__init__.py"),
         ours.spaces.hf_fashion.__version__,
     ]
+
+
+def test_a_lone_name_is_a_model_of_ones_own_as_it_is_for_repos(hub, page, tmp_path, monkeypatch, capsys):
+    hub.create("ada/net", private=False)
+    push.main([str(page), "demo", "--model", "net"])
+    repo = hub.repo("ada/demo", "space")
+    assert repo.variables == {"MODEL": "ada/net"} and b"- ada/net" in repo.files()["README.md"]
+    push.main([str(page), "demo"])
+    assert "goes on to show ada/net" in capsys.readouterr().out and repo.variables == {"MODEL": "ada/net"}
+    with pytest.raises(ours.HubError, match=r"the model ada/nett"):
+        push.main([str(page), "other", "--model", "nett"])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "mine").mkdir(parents=True)
+    for typed in ("runs/mine", "./runs/mine"):
+        with pytest.raises(InputError, match=r"(?s)--model.*a folder of this machine.*hf-fashion push \S*runs/mine"):
+            push.main([str(page), "other", "--model", typed])
+    with pytest.raises(InputError, match="--model USER/NAME"):
+        push.main([str(page), "other", "--model", "a/b/c"])
+    assert not any("other" in name for _, name in hub.repos)
 
 
 def test_of_the_library_only_what_is_served_goes_along(tmp_path, monkeypatch):

@@ -1,6 +1,8 @@
 """Pull against the double of the Hub: what a folder or the cache holds beforehand, and what is taken at all."""
 
+import errno
 import os
+import shutil
 
 import pytest
 from huggingface_hub import HfApi
@@ -108,6 +110,42 @@ def test_files_of_the_user_are_not_replaced_unless_they_are_given_up(net, tmp_pa
     assert files(tmp_path) == {*NET, "notes.txt"}
 
 
+def test_a_disk_that_gets_full_leaves_nothing_that_the_next_pull_takes_for_its_users_own(
+    hub, net, tmp_path, monkeypatch
+):  # fmt: skip
+    ours.pull("eve/net", folder=tmp_path)
+    net.commit({"model.safetensors": b"weights2" * 100, "new.json": b"[1, 2, 3]"}, "two")
+    fetch = pulling.snapshot_download
+
+    def full(*args, local_dir, **only):
+        done = fetch(*args, local_dir=local_dir, **only)
+        for name in ("model.safetensors", "new.json"):  # as `shutil.copyfile` out of the cache leaves them
+            (local_dir / name).write_bytes((local_dir / name).read_bytes()[:5])
+            (local_dir / ".cache" / "huggingface" / "download" / f"{name}.metadata").unlink(missing_ok=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), done)
+
+    monkeypatch.setattr(pulling, "snapshot_download", full)
+    with refused("No space left on device", "make room"):
+        ours.pull("eve/net", folder=tmp_path)
+    assert files(tmp_path) == {"README.md", "config.json"}
+    monkeypatch.setattr(pulling, "snapshot_download", fetch)
+    ours.pull("eve/net", folder=tmp_path, verify=True)
+    assert (tmp_path / "new.json").read_bytes() == b"[1, 2, 3]"
+
+
+def test_a_pull_without_room_is_refused_before_it_writes(net, tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 100))
+    with refused("a disk with 0.0 MB of room", "larger disk"):
+        ours.pull("eve/net", folder=tmp_path)
+    assert files(tmp_path) == set()
+
+
+def test_what_xet_says_of_a_full_disk_is_not_told_as_the_networks(hub):
+    error = RuntimeError("Task error: File reconstruction error: IO Error: No space left on device (os error 28)")
+    told = ours.client.translate("pull", error)
+    assert not told.passing and "make room" in told.fix
+
+
 def test_equal_files_are_in_nobodys_way(hub, net, tmp_path):
     for name, content in NET.items():
         (tmp_path / name).write_bytes(content)
@@ -132,13 +170,55 @@ def test_weights_of_an_earlier_pull_do_not_stay_beside_the_new_ones(hub, net, tm
     shards = {f"model-0000{i}-of-00002.safetensors": b"shard %d" % i for i in (1, 2)}
     hub.create("eve/shards", files={"config.json": b"{}", "model.safetensors.index.json": b"{}"} | shards)
     (tmp_path / "README.md").unlink()
-    recipe.main(["eve/shards", str(tmp_path)])
+    with refused("holds the model eve/net", "another folder", "--overwrite"):
+        recipe.main(["eve/shards", str(tmp_path)])
+    assert (tmp_path / "model.safetensors").is_file()
+    recipe.main(["eve/shards", str(tmp_path), "--overwrite"])
     assert files(tmp_path) == {"config.json", "model.safetensors.index.json", *shards}
     assert "removed: model.safetensors" in capsys.readouterr().out
     (tmp_path / "model-00001-of-00002.safetensors").write_text("trained on")
     with refused("changed since: model-00001-of-00002.safetensors"):
-        ours.pull("eve/net", folder=tmp_path)
+        ours.pull("eve/shards", folder=tmp_path)
     assert (tmp_path / "model-00001-of-00002.safetensors").read_text() == "trained on"
+
+
+def test_a_folder_of_another_repo_is_not_cleared(hub, net, tmp_path):
+    hub.create("eve/net", "dataset", files={"data.csv": b"a"})
+    ours.pull("eve/net", folder=tmp_path)
+    before = files(tmp_path)
+    for repo, kind in (("eve/net", "dataset"), ("eve/photos", "dataset")):
+        hub.create("eve/photos", "dataset", files={"data.csv": b"a"}) if repo == "eve/photos" else None
+        with refused("an earlier pull of the dataset", "holds the model eve/net"):
+            ours.pull(repo, kind, folder=tmp_path)
+        assert files(tmp_path) == before
+    (tmp_path / ".cache" / "huggingface" / "hf_fashion_pull.json").unlink()  # as another tool leaves it
+    with refused("holds a repo that no record names"):
+        ours.pull("eve/photos", "dataset", folder=tmp_path)
+    assert files(tmp_path) == before
+    ours.pull("eve/photos", "dataset", folder=tmp_path, overwrite=True)
+    assert "data.csv" in files(tmp_path) and "model.safetensors" not in files(tmp_path)
+
+
+def test_a_pull_that_broke_off_is_known_as_that_repos(hub, net, tmp_path, monkeypatch):
+    ours.pull("eve/net", folder=tmp_path)
+    net.commit({"README.md": b"# new\n"}, "another")
+    with monkeypatch.context() as patch:
+        patch.setattr(pulling, "_refuse_incomplete", lambda *given: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ours.pull("eve/net", folder=tmp_path)
+    ours.pull("eve/net", folder=tmp_path)
+    assert (tmp_path / "README.md").read_bytes() == b"# new\n"
+
+
+def test_a_repo_of_another_kind_and_the_way_to_get_a_space_are_told(hub, tmp_path, capsys):
+    hub.create("eve/photos", "dataset", files={"data.csv": b"a"})
+    hub.create("eve/demo", "space", files={"app.py": b"1"})
+    with refused("none, but a dataset of that name", "hf-fashion pull eve/photos --type dataset"):
+        ours.pull("eve/photos")
+    with refused("the Hub shows none of that name"):
+        ours.pull("eve/nothing")
+    recipe.main(["eve/demo", str(tmp_path / "demo"), "--type", "space"])
+    assert f"hf download eve/demo --repo-type space --local-dir {tmp_path / 'demo'}" in capsys.readouterr().out
 
 
 def test_weights_of_another_origin_links_and_folders_are_refused_even_so(net, tmp_path):

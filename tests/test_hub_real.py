@@ -34,7 +34,7 @@ try:
         hub.push(folder, repo)
         raise SystemExit("a change by hand was written over")
     except InputError as error:
-        assert "changed by somebody else" in str(error)
+        assert "changed in another way" in str(error)
     second = hub.push(folder, repo, overwrite=True)
     net = AutoModelForImageClassification.from_pretrained(repo, revision=second.commit)
     kept, state = load_file(f"{folder}/model.safetensors"), net.state_dict()

@@ -1,8 +1,10 @@
 """The one decoder: the same RGB pixels for every kind of picture, or a ValueError that says why not."""
 
+import re
 import struct
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
@@ -11,7 +13,7 @@ import bad_pictures
 import numpy as np
 import pytest
 from bad_pictures import encoded
-from PIL import EpsImagePlugin, Image, ImageCms
+from PIL import EpsImagePlugin, Image, ImageCms, ImageFile
 
 from hf_fashion import images
 from hf_fashion.errors import InputError
@@ -293,3 +295,47 @@ def test_no_warning_of_pillow_comes_through_and_its_limit_stays(tmp_path):
     command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "large.png")]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stderr == "" and "limit of 25000000" in result.stdout and "True" in result.stdout
+
+
+def icon(picture):
+    """An .ico whose header says 16 x 16, whatever the picture in it is."""
+    return struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(picture), 22) + picture
+
+
+def mac_icon(picture):
+    return b"icns" + struct.pack(">I", 16 + len(picture)) + b"ic07" + struct.pack(">I", 8 + len(picture)) + picture
+
+
+def texture(picture):
+    """A BLP whose header says 64 x 64; the JPEG in it is decoded whole."""
+    places = struct.pack("<32I", 160, *[0] * 15, len(picture), *[0] * 15)
+    return b"BLP1" + struct.pack("<iIIIii", 0, 0, 64, 64, 0, 0) + places + bytes(4) + picture
+
+
+@pytest.mark.parametrize("made, told", [
+    (icon, "an icon (ICO)"), (mac_icon, "an icon (ICNS)"), (texture, "a texture of a game (BLP)"),
+])  # fmt: skip
+def test_a_file_whose_header_does_not_say_what_is_decoded_is_refused_by_it(made, told, monkeypatch):
+    """Their pictures may be of any size: 650 KB took 700 MB, 2 MB took 2 GB, with the limits on."""
+    buffer = BytesIO()
+    Image.new("RGB", (5100, 5100)).save(buffer, "JPEG" if made is texture else "PNG")
+    loaded = []
+    plain = ImageFile.ImageFile.load
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: (loaded.append(image.size), plain(image))[1])
+    for read in (images.probe, images.decode):
+        with pytest.raises(ValueError, match=re.escape(told)):
+            read(made(buffer.getvalue()))
+    assert not loaded
+
+
+def test_of_a_large_file_that_is_no_picture_only_the_beginning_is_read(tmp_path):
+    """A film in a folder of photos: 3 GB of it were read into memory, to say that it is no picture."""
+    with (tmp_path / "film.mp4").open("wb") as file:
+        file.write(b"\0\0\0\x18ftypisom")
+        file.truncate(100 * 2**20)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="not a picture"):
+        images.probe(tmp_path / "film.mp4")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * 2**20

@@ -17,9 +17,11 @@ LOW = {
     "errors": set(),
     "images": {"errors"},
     "report": {"errors"},
-    "metrics": {"errors"},
+    "metrics": {"errors", "metrics"},
     "record": {"errors"},
-    "data": {"errors", "images", "report", "columns", "reading", "tables", "splits"},
+    "data": {
+        *("errors", "images", "report", "columns", "reading", "tables", "splits", "boxed", "fingerprint", "objects"),
+    },
     "cards": {"errors", "images", "record", "cards"},
 }
 

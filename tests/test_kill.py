@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,6 +45,28 @@ def test_a_killed_run_goes_on_to_the_bit(step, saving, place):
     assert (run / checkpoints.UNFINISHED).exists() == saving and record.read(run).info["status"] == "running"
     classify.main(faulty.go_on(run))
     assert faulty.same_weights(place / "whole", run) and not (run / checkpoints.UNFINISHED).exists()
+
+
+def test_a_run_whose_folder_was_moved_goes_on_to_the_bit_with_its_best_checkpoint(place):
+    faulty.killed(faulty.argv(place, "before"), 6)
+    (place / "before").rename(place / "after")
+    classify.main(faulty.go_on(place / "after"))
+    ended = [
+        json.loads((checkpoints.listed(place / name)[-1] / "trainer_state.json").read_text())
+        for name in ("whole", "after")
+    ]
+    assert [Path(state["best_model_checkpoint"]).name for state in ended] == ["checkpoint-2"] * 2  # and not the last
+    assert ended[1]["best_model_checkpoint"] == str(place / "after" / "checkpoint-2")
+    assert faulty.same_weights(place / "whole", place / "after")
+
+
+def test_a_best_checkpoint_that_is_gone_is_told_and_chosen_anew(place, capsys):
+    faulty.killed(faulty.argv(place, "lost"), 6)
+    shutil.rmtree(place / "lost" / "checkpoint-2")
+    classify.main(faulty.go_on(place / "lost"))
+    assert "checkpoint-2, is left out: it is not there; it is chosen anew" in capsys.readouterr().out
+    state = json.loads((place / "lost" / "checkpoint-6" / "trainer_state.json").read_text())
+    assert state["best_global_step"] == 6 and state["best_model_checkpoint"] == str(place / "lost" / "checkpoint-6")
 
 
 @pytest.mark.slow

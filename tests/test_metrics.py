@@ -6,6 +6,7 @@ import pytest
 from sklearn.metrics import accuracy_score, precision_recall_fscore_support, top_k_accuracy_score
 
 from hf_fashion import metric_modules, metrics
+from hf_fashion.metrics import multi_label
 
 LABELS = ["dress", "hat", "shoes"]
 
@@ -208,7 +209,7 @@ def test_a_draw_of_attribute_rows_is_what_scikit_learn_says_of_those_rows():
     rows = np.random.default_rng(0).integers(0, len(score), (4, len(score)))
     draws = np.stack([np.bincount(row, minlength=len(score)) for row in rows]).astype(float)
     wanted = [average_precision_score(held[row], score[row]) for row in rows]
-    assert metrics._average_precision(score, held, draws) == pytest.approx(wanted)
+    assert multi_label.average_precision(score, held, draws) == pytest.approx(wanted)
 
 
 def test_labels_that_nothing_is_known_of_are_none_and_leave_the_means():

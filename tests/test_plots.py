@@ -85,10 +85,88 @@ def sheet(count):
     return plots.photo_sheet(photos, [f"is {name}\nsaid {name} 0.98" for name in NAMES[:count]], "Surest of 12")
 
 
+def curves(count):
+    recall = np.linspace(0, 1, 101)
+    precision = np.stack([1 - recall ** (place + 1) for place in range(count)])
+    return plots.precision_recall(recall, precision, NAMES[:count], [5] * count, "At IoU 0.5, test split, n = 80")
+
+
+def errors(count):
+    costs = {name: 0.02 * place for place, name in enumerate(NAMES[:count])}
+    return plots.detection_errors(costs, dict.fromkeys(costs, 12), "Errors by kind, test split, n = 80")
+
+
+def boxes(count):
+    """Boxes on one another, at the edges of the photo and beyond them, on photos of all shapes."""
+    shapes = [(300, 600), (600, 200), (400, 400)]
+    photos = [Image.new("RGB", shapes[number % 3], "white") for number in range(count)]
+    truth, said = [], []
+    for photo in photos:
+        where = [(0, 0, photo.width, photo.height), (photo.width - 20, photo.height - 20, 40, 40), (50, 50, 60, 60),
+                 (50, 50, 3, 3)]  # fmt: skip
+        truth.append([(box, name, place == 2) for place, (box, name) in enumerate(zip(where, NAMES, strict=False))])
+        said.append([(box, f"{name} 0.93", place == 2) for box, name in zip(where, NAMES, strict=False)
+                     for place in range(3)])  # fmt: skip
+    captions = [f"photo {name}\n5 of 6 found, 3 wrong" for name in NAMES[:count]]
+    return plots.boxes_on_photos(photos, truth, said, captions, "Worst photos of the test split, by F1")
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 12])
+@pytest.mark.parametrize("draw", [curves, errors, boxes])
+def test_no_text_of_boxes_lies_on_another_or_is_cut_off(draw, count):
+    refuse_overlaps(draw(count))
+
+
 @pytest.mark.parametrize("count", [2, 5, 12])
 @pytest.mark.parametrize("draw", [f1, confusions, compared, apart, swept, sheet])
 def test_no_text_lies_on_another_or_is_cut_off(draw, count):
     refuse_overlaps(draw(count))
+
+
+def test_boxes_lie_where_they_are_on_the_photo_and_names_within_it():
+    photo = Image.new("RGB", (1000, 2000))  # drawn smaller than it is
+    truth = [[((100, 200, 300, 400), "dress", True), ((10, 1900, 90, 90), "shoes", False)]]
+    said = [[((110, 210, 300, 400), "dress 0.91", True), ((-50, 20, 100, 50), "hat 0.40", False)]]
+    figure = plots.boxes_on_photos([photo], truth, said, ["photo 1"], "Best photos")
+    axes = figure.axes[0]
+    drawn = {patch.get_bbox().bounds: patch.get_edgecolor()[:3] for patch in axes.patches}
+    assert drawn.keys() == {tuple(map(float, box)) for box, *_ in (*truth[0], *said[0])}
+    assert len(set(drawn.values())) == 3  # right, wrong, there
+    assert axes.get_xlim() == (0, 1000) and axes.get_ylim() == (2000, 0)
+    names = {text.get_text(): text for text in axes.texts}
+    assert names.keys() == {"shoes", "dress 0.91", "hat 0.40"}  # what was found is named once
+    figure.draw_without_rendering()
+    for text in names.values():
+        extent = text.get_window_extent()
+        assert axes.bbox.padded(1).contains(*extent.min) and axes.bbox.padded(1).contains(*extent.max)
+    legend = [text.get_text() for text in figure.legends[0].texts]
+    assert legend == ["said, right", "said, wrong", "there, missed", "there, found"]
+    for lines in (plots.boxes_on_photos([], [], [], [], "None"), figure):
+        refuse_overlaps(lines)
+
+
+def test_curves_show_the_classes_that_have_boxes_the_best_first_and_of_many_the_weakest(monkeypatch):
+    monkeypatch.setattr(plots, "MOST_ROWS", 9)
+    recall = np.linspace(0, 1, 101)
+    precision = np.linspace(0, 1, 13)[:, None] * np.ones(101)
+    precision[7] = np.nan
+    labels = [f"c{number}" for number in range(13)]
+    figure = plots.precision_recall(recall, precision, labels, list(range(13)), "Test split")
+    titles = [axes.get_title() for axes in figure.axes if axes.get_title()]
+    assert len(titles) == 9 and titles[0] == "mean of 12 classes\nAP 0.49"
+    assert titles[1] == "c8 (n=8)\nAP 0.67" and titles[-1] == "c0 (n=0)\nAP 0.00"
+    assert not any(title.startswith("c7 ") for title in titles) and "8 weakest of 12" in title_of(figure)
+    refuse_overlaps(figure)
+    refuse_overlaps(plots.precision_recall(recall, precision[7:8], ["hat"], [0], "No boxes"))
+
+
+def test_costs_of_errors_are_points():
+    figure = plots.detection_errors({"missed": 0.056, "both": 0.0}, {"missed": 12, "both": 0}, "Test split")
+    [axes] = figure.axes
+    assert [text.get_text() for text in axes.texts] == ["5.6", "0.0"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["missed  (n=12)", "both  (n=0)"]
+    assert axes.get_xlim() == (0, 0.1)  # a small loss is not blown up
+    refuse_overlaps(figure)
 
 
 def test_values_of_0_do_not_lie_on_the_axis():

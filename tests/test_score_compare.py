@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from tiny import photos, tiny
 
-from hf_fashion import comparison
+from hf_fashion import comparison, data
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify, score
 
@@ -82,7 +82,7 @@ def test_a_copy_is_a_tie_and_random_weights_are_worse(place, tmp_path, capsys):
     }  # fmt: skip
 
 
-def test_figures_and_rows_are_those_that_each_model_gets_alone(place, tmp_path):
+def test_figures_and_rows_are_those_that_each_model_gets_alone(place, tmp_path, capsys):
     run = compare(place, tmp_path / "both", "trained", "random")
     rows = run.predictions
     for name in ("trained", "random"):
@@ -92,6 +92,8 @@ def test_figures_and_rows_are_those_that_each_model_gets_alone(place, tmp_path):
         )
         figures = {key: value for key, value in alone.results.items() if key not in ("split", "confidence")}
         assert run.results["models"][name] == figures
+        card = (alone.folder / "README.md").read_text()
+        assert "trained on this very dataset" in card and "photos that are new to it" in capsys.readouterr().out
         own = rows.filter(lambda model, name=name: model == name, input_columns="model").remove_columns("model")
         assert own.to_list() == alone.predictions.to_list()
     assert run.info["models"]["trained"]["id"] == "trained"
@@ -157,6 +159,40 @@ def test_photos_that_one_of_the_models_was_trained_on_are_refused(place, tmp_pat
     for model in (tmp_path / "cut", checkpoint):
         with pytest.raises(InputError, match=f"{model} has not seen"):
             compare(place, tmp_path / "run", "trained", model, data=flat)
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "found"),
+    [
+        ({"cut": ["validation", "test"], "pictures": "f00"}, "refused"),
+        ({"cut": [], "pictures": "f00"}, "flatter"),
+        ({"cut": [], "pictures": "abc", "source": "eve/photos", "kind": "hub"}, "very dataset"),
+        ({"cut": [], "pictures": "abc", "source": "eve/others", "kind": "hub"}, None),
+        ([], None),
+    ],
+)
+def test_the_record_of_a_model_on_the_hub_says_what_it_has_seen(hub, trained_on, found):
+    source = {"source": "photos", "kind": "folder"}
+    info = {"dataset": source | trained_on if trained_on else []}
+    hub.create("ada/net", files={"run.json": json.dumps(info).encode()}, private=True)
+    report = data.Report({"source": "eve/photos", "kind": "hub", "pictures": "f00"})
+    if found == "refused":
+        with pytest.raises(InputError, match="(?s)ada/net has not seen.*read ada/net/eval_results.json"):
+            score.seen(report, "ada/net", None)
+        return
+    told = score.seen(report, "ada/net", None)
+    assert (found in told and found in report.of("warning")[0].found) if found else told is None
+    assert score.seen(report, "ada/none", None) is None and score.seen(report, "efficientnet-lite0", None) is None
+
+
+def test_a_folder_within_the_training_photos_is_not_new(tmp_path):
+    (tmp_path / "photos" / "train").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    info = {"dataset": {"source": str(tmp_path / "photos"), "kind": "folder", "pictures": "abc", "cut": []}}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    for folder, known in (("photos/train", True), ("other", False)):
+        report = data.Report({"source": str(tmp_path / folder), "kind": "folder", "pictures": "f00"})
+        assert bool(score.seen(report, str(tmp_path), None)) == known == bool(report.of("warning"))
 
 
 def test_the_command_sets_runs_of_these_photos_side_by_side_and_leaves_a_comparison_out(place, tmp_path, capsys):

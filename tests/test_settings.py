@@ -15,7 +15,7 @@ from hf_fashion import settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
-from hf_fashion.tasks import classify
+from hf_fashion.tasks import classify, detect
 from hf_fashion.training import checkpoints
 
 
@@ -30,8 +30,8 @@ class Toy:
     columns: list[str] = field(default_factory=list)
 
 
-def parse(*argv, classes=(Toy, training.FashionTrainingArguments), recipe="toy"):
-    return settings.parse_args(recipe, classes, list(argv), metrics=("accuracy",))
+def parse(*argv, classes=(Toy, training.FashionTrainingArguments), recipe="toy", metrics=("accuracy",)):
+    return settings.parse_args(recipe, classes, list(argv), metrics=metrics)
 
 
 def checkpoint(folder, step, **arguments):
@@ -253,10 +253,12 @@ def test_every_shipped_config_fits_its_recipe():
     names = [path.stem for path in Path(folder).glob("*.yaml")]
     assert names
     for name in names:
-        assert name.startswith("classify-")
-        parse(
-            "--config", name, classes=(classify.Arguments, training.MethodArguments, training.FashionTrainingArguments)
-        )
+        stem = name.partition("-")[0]
+        classes = {
+            "classify": (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments),
+            "detect": (detect.Arguments, training.LearningArguments, training.DetectionTrainingArguments),
+        }[stem]
+        parse("--config", name, classes=classes, metrics=detect.METRICS if stem == "detect" else classify.METRICS)
 
 
 def test_help_is_the_recipes_own(capsys):

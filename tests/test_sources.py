@@ -434,7 +434,8 @@ def test_a_list_that_cannot_be_one_is_refused(tmp_path, file, old, new):
 
 
 def test_every_module_keeps_the_contract():
-    assert sources.names() == ["clothing", "deepfashion", "fashion_mnist", "fashion_product_images"]
+    photos = ["clothing", "deepfashion", "fashion_mnist", "fashion_product_images"]
+    assert sources.names() == sorted([*photos, "deepfashion2", "fashionpedia", "modanet"])
     for name in sources.names():
         module = sources.module(name)
         assert module.__doc__ and module.HOMEPAGE.startswith("https://") and isinstance(module.LICENSE, str)

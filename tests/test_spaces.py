@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import socket
+import subprocess
 import sys
 import threading
 import time
@@ -64,6 +66,7 @@ def server(tmp_path_factory):
     )
     with pytest.MonkeyPatch.context() as patch:  # a page that ends deletes its uploads: not those of another run
         patch.setenv("GRADIO_TEMP_DIR", str(tmp_path_factory.mktemp("uploads")))
+        patch.setattr(app, "SHIPPED", set())  # all examples, whatever the labels
         page = app.build(str(folder))
         _, url, _ = page.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
         yield url.rstrip("/")
@@ -100,8 +103,64 @@ def test_it_is_unsure_below_the_score_that_the_config_holds(tmp_path, told, sure
     classifier = Classifier(str(model(tmp_path, **told)))
     [[said]] = classifier.say([classifier.look(EXAMPLES[0])[0]])
     assert said.sure is sure
-    assert ("Unsure" in answers.page([(None, Image.new("RGB", (9, 9)), "a.jpg")], [[said]], 1)) == (sure is False)
-    assert ("95 in 100" in About("x", None, classifier).text) == (sure is not None)
+    assert ("Unsure" in answers.page([(None, Image.new("RGB", (9, 9)), "a.jpg")], [[said]])) == (sure is False)
+    about = About("x", None, classifier)
+    assert ("95 in 100" in about.text) == (sure is not None) == ("not measured" not in about.heading)
+
+
+@pytest.mark.parametrize("second, sure, close", [(0.33, None, True), (0.2, None, False), (0.33, True, False)])
+def test_a_near_tie_is_marked_where_nobody_measured_how_sure_the_model_is(second, sure, close):
+    said = Said("", ("hat",), {"hat": 0.34, "dress": second, "sock": 0.0}, sure=sure)
+    shown = answers.page([(None, Image.new("RGB", (9, 9)), "a.jpg")], [[said]])
+    assert ("hat?" in shown) == ("dress scores nearly as high" in shown) == close
+
+
+def test_of_several_photos_each_is_called_by_its_name_and_what_is_left_is_told():
+    said = Said("", ("hat",), {"hat": 1.0}, sure=True)
+    small = Image.new("RGB", (9, 9))
+    assert "<p" not in answers.page([(None, small, "a.jpg")], [[said]])
+    shown = answers.page([(None, small, "a.jpg"), (None, small, "b.jpg")], [[said], [said]], ["c.jpg", "<d>.jpg"])
+    assert '<p class="name">a.jpg</p>' in shown and '<p class="name">b.jpg</p>' in shown
+    assert "The first 2 of 4 photos" in shown and "c.jpg, &lt;d&gt;.jpg" in shown
+
+
+def test_examples_are_of_things_that_the_model_knows(tmp_path, monkeypatch):
+    names = ["Hat", "sock", "tie"]
+    net = model(tmp_path / "net", id2label=dict(enumerate(names)), label2id={name: n for n, name in enumerate(names)})
+    classifier = Classifier(str(net))
+    assert [path.stem for path in app.examples_of(str(net), None, classifier)] == ["hat"]
+    assert len(app.examples_of(app.BUILT_IN, None, classifier)) == len(EXAMPLES)
+    (net / "widget").mkdir()
+    (net / "widget" / "1.jpg").write_bytes(EXAMPLES[0].read_bytes())
+    (net / "widget" / "2.jpg").write_text("<html>")
+    [theirs] = app.examples_of(str(net), None, classifier)
+    assert theirs.name == "1.jpg" and net not in theirs.parents and images.decode(theirs).size[0] > 100
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "mine.jpg").write_bytes(EXAMPLES[0].read_bytes())
+    monkeypatch.setattr(app, "HERE", tmp_path)
+    assert [path.stem for path in app.examples_of(str(net), None, classifier)] == ["mine"]
+
+
+def test_examples_come_from_the_models_repo(hub, tmp_path):
+    hub.create("ada/net", files={"widget/1.jpg": EXAMPLES[0].read_bytes()}, private=True)
+    classifier = Classifier(str(model(tmp_path / "net")))
+    assert [path.name for path in app.examples_of("ada/net", None, classifier)] == ["1.jpg"]
+    assert app.examples_of("ada/none", None, classifier) == []
+
+
+def test_a_model_that_cannot_be_loaded_is_told_and_nothing_is_raised(monkeypatch, capsys):
+    monkeypatch.setenv("MODEL", "ada/*private*")
+    launched = []
+    monkeypatch.setattr(gradio.Blocks, "launch", lambda self, **settings: launched.append(self))
+    with pytest.raises(SystemExit, match=r"(?s)error: the model 'ada/\*private\*'.*to do:"):
+        app.main()
+    assert not launched
+    monkeypatch.setenv("SPACE_ID", "ada/demo")
+    app.main()
+    [page] = launched
+    [told] = [block.value for block in page.blocks.values() if isinstance(block, gradio.Markdown)]
+    assert "HF_TOKEN" in told and "&#42;private&#42;" in told and "could not be loaded" in told
+    assert "error: the model 'ada/*private*'" in capsys.readouterr().err
 
 
 def test_attributes_are_told_group_by_group(tmp_path):
@@ -123,7 +182,7 @@ def test_attributes_are_told_group_by_group(tmp_path):
     )
     assert tags.labels == ("a",)  # at its thresholds 0 and 1
     assert answers.as_dict([colour, tags])["tags"]["labels"] == ["a"]
-    shown = answers.page([(pixels, Image.new("RGB", (9, 9)), "a.jpg")], [[colour, tags]], 1)
+    shown = answers.page([(pixels, Image.new("RGB", (9, 9)), "a.jpg")], [[colour, tags]])
     assert "<small>colour</small>" in shown and "<small>tags</small> a" in shown
     about = About("x", None, classifier)
     assert "says its colour, tags." in about.heading and "thresholds" in about.text
@@ -169,7 +228,7 @@ def test_a_pass_that_fails_is_told_and_the_next_goes_on(tmp_path):
 
 def test_nothing_that_strangers_write_becomes_html():
     said = Said("<b>", ("<i>",), {"<i>": 0.9, "<script>": 0.1}, sure=False)
-    shown = answers.page([(None, Image.new("RGB", (9, 9)), '"><script>'), (ValueError("<u>"), "<s>.jpg")], [[said]], 2)
+    shown = answers.page([(None, Image.new("RGB", (9, 9)), '"><script>'), (ValueError("<u>"), "<s>.jpg")], [[said]])
     assert not any(bad in shown for bad in ("<b>", "<i>", "<script>", "<u>", "<s>"))
 
 
@@ -257,7 +316,11 @@ def test_programs_get_an_answer_and_reasons(client, broken):
     answer = ask(client, EXAMPLES[0])
     assert answer["label"] == max(answer["scores"], key=answer["scores"].get) and answer["sure"] is False
     assert answer["score"] == answer["scores"][answer["label"]] and len(answer["scores"]) == 3
-    for name, reason in (("cut.jpg", "cut short"), ("page.jpg", "an HTML page"), ("bomb.png", "too many pixels")):
+    for name, reason in (
+        ("cut.jpg", "cut short"),
+        ("page.jpg", "an HTML page"),
+        ("bomb.png", "too many pixels, 13,300 x 13,400.*smaller copy"),
+    ):
         with pytest.raises(Exception, match=f"This photo cannot be used: .*{reason}"):
             ask(client, broken[name])
 
@@ -350,6 +413,7 @@ def test_long_lists_are_refused_before_their_files_are_looked_at(server):
         assert "At most 100 photos" in event(server, 0, many)["output"]["error"]
     told = event(server, 0, [photo] * 100)
     assert told["success"] and "The first 12 of 100 photos" in told["output"]["data"][0]
+    assert told["output"]["data"][0].count(Path(path).name) == 2 * 12 + 88  # twice with each answer, and those left
 
 
 def test_the_net_that_is_built_in_starts_and_answers():
@@ -403,6 +467,43 @@ def test_uploads_are_deleted(tmp_path, monkeypatch):
         page.close()
 
 
+@pytest.mark.slow
+def test_a_pushed_space_starts_as_the_hub_lays_it_out(hub, tmp_path):
+    from hf_fashion.hub import push_space
+
+    net = model(tmp_path / "net", unsure_below=0.999)
+    net.joinpath("README.md").write_text("---\nlicense: mit\n---\n# Net\n\n## Intended use\n\nFor a test.\n")
+    hub.create("ada/net", files={path.name: path.read_bytes() for path in net.iterdir()}, private=True)
+    push_space(FOLDER, "demo", model="net")
+    repo = hub.repo("ada/demo", "space")
+    for name, content in repo.files().items():
+        path = tmp_path / "space" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    # Its token is the secret that a private model needs.
+    settings = repo.variables | {"GRADIO_SERVER_PORT": port, "SPACE_ID": "ada/demo", "HF_TOKEN": hub.token}
+    told = tmp_path / "told.txt"
+    with told.open("w") as output, subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("as_a_space.py"))], cwd=tmp_path / "space",
+        env=hub.env(home=tmp_path / "home", **settings), stdout=output, stderr=output,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 300
+            while "Running on local URL" not in told.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, told.read_text()
+                time.sleep(0.5)
+            address = f"http://127.0.0.1:{port}"
+            answer = ask(Client(address, verbose=False), EXAMPLES[0])
+            assert answer["sure"] is False and len(answer["scores"]) == 3
+            page = httpx.get(address).text
+            assert "ada/net" in page and "For a test." in page
+        finally:
+            process.terminate()
+
+
 # In a browser
 
 
@@ -449,8 +550,17 @@ def upload(page, *paths):
 
 def test_a_visitor_sees_labels_bars_and_reasons(visit, broken):
     page = visit()
+    main = page.locator("main")
+    page.get_by_text("Drop photos here").wait_for()
+    width = main.bounding_box()["width"]
+    assert width > 1000
     cards = upload(page, EXAMPLES[0], broken["cut.jpg"], EXAMPLES[1])
-    assert cards.count() == 3
+    assert cards.count() == 3 and main.bounding_box()["width"] == width  # nothing jumps
+    dropped, examples = (
+        page.locator(".file-preview").bounding_box(),
+        page.locator(".gallery-item").first.bounding_box(),
+    )
+    assert 0 < examples["y"] - (dropped["y"] + dropped["height"]) < 100  # below the photos, not below the answers
     first = cards.nth(0)
     assert first.locator("img").get_attribute("alt") == EXAMPLES[0].name and first.locator(".bars li").count() == 3
     assert "old" in first.locator("h2").inner_text() and "Unsure" in first.inner_text()
@@ -476,6 +586,13 @@ def test_examples_and_the_camera(visit):
     )  # before there is a picture, none is taken
     page.get_by_role("button", name="capture photo").click()
     page.wait_for_function(f"document.querySelector('#answers img').alt != '{EXAMPLES[1].name}'")
+
+
+def test_examples_are_called_by_their_names(visit):
+    page = visit()
+    for path in EXAMPLES:
+        page.get_by_role("button", name=f"Example: {path.stem}", exact=True).wait_for()
+    assert page.locator("button.gallery-item:not([aria-label])").count() == 0
 
 
 @pytest.mark.slow

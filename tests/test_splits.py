@@ -1,6 +1,8 @@
 """Train, validation and test: how those of a source are told, and how missing ones are cut from train."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -125,3 +127,14 @@ def test_lone_test():
 @pytest.mark.parametrize("shares", [(0, 0.1), (0.5, 0.5), (-0.1, 0.1), (0.1, 1.2)])
 def test_impossible_shares(shares):
     expect_error(in_hand(["a"]), "shares", validation_share=shares[0], test_share=shares[1])
+
+
+def test_files_of_one_size_that_may_not_be_read_are_told(tmp_path, monkeypatch):
+    root = tree(tmp_path / "photos")
+    shutil.copy(root / "hat" / "0.png", root / "hat" / "1.png")
+
+    def refused(*_):
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    assert load(root)[1].sizes == {"train": 14, "validation": 3, "test": 3}

@@ -1,10 +1,12 @@
 """CSV, JSON lines and metadata beside pictures: every cell stays text, every row that cannot be used is told."""
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
-from loading import errors, expect_error, load, put, table, texts
+from loading import errors, expect_error, load, put, table, texts, tree
 
 from hf_fashion import data
 from hf_fashion.errors import InputError
@@ -150,3 +152,51 @@ def test_parquet_of_paths(tmp_path):
     assert table(dataset) == [("test", "photos/0.png", "a")] and errors(report) == [
         ("train:1", "no such file: photos/9.png")
     ]
+
+
+@pytest.mark.parametrize("last", ['photos/4.png,hat"', 'photos/4.png,"hat"'])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_rows_that_an_open_quote_swallows_are_told(tmp_path, last, end):
+    """All of them in one cell, which would be the name of a class."""
+    lines = ["file_name,label", "photos/0.png,dress", 'photos/1.png,"dress', "photos/2.png,hat", "photos/3.png,hat"]
+    path = listed(tmp_path, end.join([*lines, last, "photos/5.png,dress"]) + end)
+    if '"hat"' in last:  # here csv itself sees it
+        expect_error(path, "from line 3", "mend the quotes")
+        return
+    dataset, report = load(path, lone_split="test")
+    assert errors(report) == [("labels.csv:3", "lines 3 to 6 in one cell, rows of their own among them")]
+    assert {row for _, row, _ in table(dataset)} == {"photos/0.png", "photos/5.png"}
+
+
+def test_a_cell_of_several_lines_is_text(tmp_path):
+    path = listed(tmp_path, 'file_name,label,text\nphotos/0.png,a,"one\ntwo, three, four"\nphotos/1.png,b,x\n')
+    assert len(table(load(path, lone_split="test")[0])) == 2
+
+
+def test_a_key_that_stands_twice_in_a_line_of_json_is_refused(tmp_path):
+    lines = [
+        '{"file_name": "photos/0.png", "label": "a"}',
+        '{"file_name": "photos/1.png", "label": "a", "label": "b"}',
+    ]
+    _, report = load(listed(tmp_path, "\n".join(lines), name="labels.jsonl"), lone_split="test")
+    assert errors(report) == [("labels.jsonl:2", "twice: label")]
+
+
+def test_a_table_that_may_not_be_read_or_whose_path_is_no_text_is_refused(tmp_path, monkeypatch):
+    path = listed(tmp_path, "file_name,label\nphotos/0.png,a\n")
+    odd = tmp_path / os.fsdecode(b"h\xfct")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    expect_error(path.rename(odd / "labels.csv"), "a path in UTF-8", "xfc")
+    tree(odd)
+    (odd / "labels.csv").unlink()
+    expect_error(odd, "a path in UTF-8", "xfc")
+    path = listed(tmp_path, "file_name,label\nphotos/0.png,a\n")
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    expect_error(path, "a file that may be read", "Permission denied")
+
+
+def refused(*_):
+    raise PermissionError(13, os.strerror(13))

@@ -34,7 +34,7 @@ def test_all_that_ships_is_there(site):
         "py.typed",
         "samples/photos/train.parquet",
         "samples/checkpoint/model.safetensors",
-        "templates/classify.md",
+        "templates/trained.md",
         "recipes/classify.py",
         "spaces/classify/app.py",
         "spaces/classify/examples/hat.jpg",

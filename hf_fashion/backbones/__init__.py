@@ -5,9 +5,19 @@
 What comes back are plain `transformers` objects: what they save loads with `pipeline("image-classification")` alone.
 """
 
+from hf_fashion.backbones.detectors import load_detector
 from hf_fashion.backbones.freezing import freeze, frozen_modules
 from hf_fashion.backbones.loading import load_classifier, reset
 from hf_fashion.backbones.preprocessing import InputSpec, input_spec
 from hf_fashion.backbones.sources import describe
 
-__all__ = ["InputSpec", "describe", "freeze", "frozen_modules", "input_spec", "load_classifier", "reset"]
+__all__ = [
+    "InputSpec",
+    "describe",
+    "freeze",
+    "frozen_modules",
+    "input_spec",
+    "load_classifier",
+    "load_detector",
+    "reset",
+]

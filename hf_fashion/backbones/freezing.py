@@ -5,13 +5,17 @@ from typing import Any
 
 from timm.models import group_parameters
 from torch import nn
-from transformers import PreTrainedModel, TimmWrapperForImageClassification
+from transformers import (
+    MODEL_FOR_OBJECT_DETECTION_MAPPING,
+    PreTrainedModel,
+    TimmWrapperForImageClassification,
+)
 
 from hf_fashion.errors import InputError
 
 
 def freeze(model: PreTrainedModel, plan: str) -> None:
-    """Freezes a part of a classifier: its parameters do not learn, and its modules stay in eval mode while it trains.
+    """Freezes a part of a net: its parameters do not learn, and its modules stay in eval mode while it trains.
 
     So frozen batch norms keep their statistics, and frozen dropout and drop-path do nothing, although `Trainer` calls
     `model.train()` before every step (trap 7): a hook before each forward pass sets them back. The hook is a plain
@@ -19,18 +23,18 @@ def freeze(model: PreTrainedModel, plan: str) -> None:
     Freezing again replaces the earlier plan.
 
     Args:
-        model: An image classifier of transformers, timm nets included.
-        plan: `none`; `backbone`: only the head learns; `stages:N`: the embeddings (the stem) and the first N stages do
-            not learn. Those are the blocks of ViT, DeiT, BEiT and DINOv2, the stages of Swin, ConvNeXt and ResNet (a
-            stage has the downsampling that its class holds), and for timm nets the groups after the stem in timm's
-            own `group_matcher(coarse=True)`: VGG's convolutions are one each, and its two hidden layers the last. All
-            of them are the whole backbone, the last norm too: as `backbone`.
+        model: An image classifier of transformers, timm nets included, or a detector.
+        plan: `none`; `backbone`: only the head learns (of a detector, all that comes after its backbone); `stages:N`:
+            the embeddings (the stem) and the first N stages do not learn. Those are the blocks of ViT, DeiT, BEiT and
+            DINOv2, the stages of Swin, ConvNeXt and ResNet (a stage has the downsampling that its class holds), and
+            for timm nets the groups after the stem in timm's own `group_matcher(coarse=True)`: VGG's convolutions are
+            one each, and its two hidden layers the last. All of them are the whole backbone, the last norm too: as
+            `backbone`. A detector's are those of its backbone.
 
     Raises:
         InputError: Another plan, more stages than there are, or a net of which the stages cannot be told.
     """
-    head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
-    everything = [name for name, parameter in model.named_parameters() if id(parameter) not in head]
+    everything = backbone_parameters(model)
     match = re.fullmatch(r"stages:([0-9]{1,4})", plan)
     if plan == "none":
         names: list[str] = []
@@ -105,8 +109,30 @@ def _body(model: PreTrainedModel) -> nn.Module:
     return model.base_model if model.base_model is not model else next(model.children())
 
 
+def detector_backbone(model: nn.Module) -> str | None:
+    """The name of the part of a detector that sees the picture first; None for a net that is no detector.
+
+    In the nets of the DETR family it is a module called `backbone`; YOLOS is a ViT with two heads and nothing between.
+    """
+    if type(model) not in MODEL_FOR_OBJECT_DETECTION_MAPPING.values():
+        return None
+    # The innermost one: RF-DETR's first `backbone` holds the projections into the detector, too.
+    named = [name for name, _ in model.named_modules() if name.rpartition(".")[2] == "backbone"]
+    inner = max((name for name in named if name.startswith(named[0])), key=len, default=None)
+    return inner or next(name for name, module in model.named_modules() if module is _body(model))  # type: ignore[arg-type]
+
+
+def backbone_parameters(model: PreTrainedModel) -> list[str]:
+    """Names of the parameters of the backbone: what a picture passes before the head, or before the detector."""
+    backbone = detector_backbone(model)
+    if backbone is not None:
+        return [name for name, _ in model.named_parameters() if name.startswith(f"{backbone}.")]
+    head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
+    return [name for name, parameter in model.named_parameters() if id(parameter) not in head]
+
+
 def head_layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers that give the logits."""
+    """The layers of a classifier that give the logits."""
     if isinstance(model, TimmWrapperForImageClassification):
         head = model.timm_model.get_classifier()
         return list(head) if isinstance(head, (tuple, list)) else [head]
@@ -126,11 +152,12 @@ def stages(model: PreTrainedModel) -> list[list[str]]:
     Raises:
         InputError: A net of which the stages cannot be told.
     """
-    head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
-    backbone = [name for name, parameter in model.named_parameters() if id(parameter) not in head]
+    backbone = backbone_parameters(model)
     embeddings: list[str] = []
     groups: list[list[str]] = []
-    if isinstance(model, TimmWrapperForImageClassification):
+    if detector_backbone(model) is not None:
+        embeddings, groups = _numbered(backbone)
+    elif isinstance(model, TimmWrapperForImageClassification):
         net, known = model.timm_model, set(backbone)
         matcher = net.group_matcher(coarse=True) if hasattr(net, "group_matcher") else None
         named = group_parameters(net, matcher) if matcher else {}
@@ -156,7 +183,7 @@ def stages(model: PreTrainedModel) -> list[list[str]]:
             parts = [f"{prefix}{lists[0]}.{key}." for key, _ in body.get_submodule(lists[0]).named_children()]
             groups = [[name for name in backbone if name.startswith(part)] for part in parts]
             embeddings = backbone[: backbone.index(groups[0][0])]
-    if not groups:
+    if not groups or not any(groups):
         raise InputError(
             f"the stages of this {model.config.model_type} net",
             expected="a net that is one row of blocks or stages",
@@ -164,3 +191,17 @@ def stages(model: PreTrainedModel) -> list[list[str]]:
             fix="--freeze backbone or --freeze none, and no --layer_decay",
         )
     return [embeddings, *groups]
+
+
+def _numbered(names: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Parameters of a backbone by the number in `blocks.0`, `stages.0`, `stages_0`, `layers.0` or `layer1` of their
+    name; what has none and comes before them are the embeddings."""
+    embeddings: list[str] = []
+    groups: dict[int, list[str]] = {}
+    for name in names:
+        found = re.search(r"\.(?:blocks|stages|layers?|features)[._]?(\d+)\.", name)
+        if found:
+            groups.setdefault(int(found[1]), []).append(name)
+        elif not groups:
+            embeddings.append(name)
+    return embeddings, [groups[number] for number in sorted(groups)]

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from transformers import (
     CONFIG_MAPPING,
     MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING,
+    MODEL_FOR_OBJECT_DETECTION_MAPPING,
     AutoConfig,
     PreTrainedConfig,
     TimmWrapperConfig,
@@ -148,8 +150,8 @@ def _download(name: str, revision: str | None) -> Path:
         return folder
 
 
-def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
-    """Reads config.json, after a look at the files that the checkpoint needs."""
+def read_config(folder: Path, model: str | Path, detector: bool = False) -> PreTrainedConfig:
+    """Reads config.json, after a look at the files that the checkpoint needs; of a classifier, or of a detector."""
     what = f"the model '{model}'"
     names = sorted(path.name for path in folder.iterdir())
     if "config.json" not in names:
@@ -216,7 +218,15 @@ def read_config(folder: Path, model: str | Path) -> PreTrainedConfig:
             found=f"model_type {raw.get('model_type')!r}: {first_line(error)}",
             fix="upgrade transformers or timm, or take another checkpoint",
         ) from error
-    if type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
+    if detector and type(config) not in MODEL_FOR_OBJECT_DETECTION_MAPPING:
+        raise InputError(
+            what,
+            expected="an architecture that detects objects (RT-DETR v2, D-FINE, DETR, YOLOS, RF-DETR, ...)",
+            found=f"model type {config.model_type!r}, which AutoModelForObjectDetection cannot take",
+            fix="take the checkpoint of a detector; or build one over this: --model rt_detr_v2 --backbone "
+            f"{shlex.quote(str(model))}",
+        )
+    if not detector and type(config) not in MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING:
         raise InputError(
             what,
             expected="an architecture that classifies pictures (ViT, Swin, ConvNeXt, ResNet, DINOv2, timm nets, ...)",

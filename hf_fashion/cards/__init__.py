@@ -8,6 +8,28 @@
 
 from hf_fashion.cards.results import refuse_benchmark
 from hf_fashion.cards.rules import validate
-from hf_fashion.cards.writing import addressed, main, refuse_license, refuse_prose, render, write
+from hf_fashion.cards.writing import (
+    PHOTOS,
+    addressed,
+    main,
+    record_without_photos,
+    refuse_license,
+    refuse_prose,
+    render,
+    without_photos,
+    write,
+)
 
-__all__ = ["addressed", "main", "refuse_benchmark", "refuse_license", "refuse_prose", "render", "validate", "write"]
+__all__ = [
+    "PHOTOS",
+    "addressed",
+    "main",
+    "record_without_photos",
+    "refuse_benchmark",
+    "refuse_license",
+    "refuse_prose",
+    "render",
+    "validate",
+    "without_photos",
+    "write",
+]

@@ -51,12 +51,15 @@ def write(
     from transformers import pipeline  # torch: only where a model is asked
 
     ask: Any = pipeline(task, model=str(run.folder))  # type: ignore[call-overload]
+    # A detector says nothing below 0.5, unless it is told from where on it was found to be right.
+    told_from = getattr(ask.model.config, "score_threshold", None) if task == "object-detection" else None
+    settings = {} if told_from is None else {"threshold": told_from}
     place.mkdir()
     told = []
     for number, (photo, label) in enumerate(chosen, 1):
         path = place / f"{number}.jpg"
         _bare(photo).save(path, quality=90)
-        guesses = sorted(ask(str(path)), key=lambda guess: -guess["score"])[:GUESSES]
+        guesses = sorted(ask(str(path), **settings), key=lambda guess: -guess["score"])[:GUESSES]
         output = [{**guess, "label": one_line(guess["label"]), "score": round(guess["score"], 4)} for guess in guesses]
         told.append(
             {"src": path.relative_to(run.folder).as_posix(), "example_title": one_line(label), "output": output}

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
+from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from PIL import Image
 
 from hf_fashion import images, record
@@ -32,6 +33,10 @@ from hf_fashion.errors import printable as printable_line
 ROWS_SHOWN = 40  # classes in a card's table
 _LIGHT = 300_000  # bytes of a picture beside a card that is kept apart from its run
 UNKNOWN = licenses.UNKNOWN
+# Plots that show photos, of all tasks.
+SHEETS = ("surest_mistakes", "best", "worst", "missed")
+# What shows photos of the dataset beside a card.
+PHOTOS = (f"{widget.FOLDER}/*", *(f"plots/{sheet}.png" for sheet in SHEETS))
 
 
 def write(
@@ -106,11 +111,12 @@ def render(
     metadata = card_metadata.of_run(run, repo, widget=plots == "plots")  # examples lie in the model's repo alone
     folder = Path(__file__).parents[1] / "templates"
     template = jinja2.Environment(loader=jinja2.FileSystemLoader(folder), keep_trailing_newline=True).get_template(
-        f"{info['recipe']}.md"
+        f"{info['recipe'] if info['recipe'] in ('score', 'compare') else 'trained'}.md"
     )
+    by = info.get("by_class", "f1")  # the figure by which a task says which of its classes is weak
     weakest = sorted(
         labels,
-        key=lambda label: (not results[f"n/{label}"], results[f"f1/{label}"] is None, results[f"f1/{label}"] or 0),
+        key=lambda label: (not results[f"n/{label}"], results[f"{by}/{label}"] is None, results[f"{by}/{label}"] or 0),
     )
     shown = set(weakest[:ROWS_SHOWN])
     usage, shown_command = _usage(info.get("usage", {}), repo), _without_folders(info["command"])
@@ -122,7 +128,7 @@ def render(
     return ModelCard(
         template.render(
             card_data=metadata.to_yaml(),
-            info=info,
+            info=info | {"plots": _pictured_plots(info, results)},
             results=results,
             labels=labels,
             table_labels=[label for label in labels if label in shown],
@@ -143,7 +149,7 @@ def render(
             plots=plots,
             usage=usage,
             repo=repo,
-            pictured=bool(metadata.get("widget")) or "surest_mistakes" in info.get("plots", ()),
+            pictured=bool(metadata.get("widget")) or bool({*SHEETS} & {*_pictured_plots(info, results)}),
             co2=metadata.get("co2_eq_emissions"),
             shown_command=shown_command,
             command=command,
@@ -160,6 +166,11 @@ def render(
     )
 
 
+def _pictured_plots(info: dict[str, Any], results: dict[str, Any]) -> list[str]:
+    """The plots that a card shows: not the sheet of mistakes where there are none."""
+    return [plot for plot in info.get("plots", ()) if plot != "surest_mistakes" or results.get("accuracy") != 1]
+
+
 def addressed(text: str, folder: str | Path, repo: str) -> str:
     """A README.md as it reads on the Hub: its code loads the model by its id there, not from the run's folder.
 
@@ -171,13 +182,42 @@ def addressed(text: str, folder: str | Path, repo: str) -> str:
     if not (Path(folder) / "run.json").is_file():
         return text
     run = record.read(folder)
-    if not {"arguments", "recipe"} <= run.info.keys():  # a record of others, under the same name
+    arguments, usage = run.info.get("arguments"), run.info.get("usage")
+    if not isinstance(arguments, dict):  # a record of others, under the same name
         return text
-    usage, prose = run.info.get("usage", {}), run.info["arguments"].get("card_prose")
-    with contextlib.suppress(InputError):  # its text with intended uses is no longer where it was
+    # Its text with intended uses is no longer where it was; or it is the record of others, or of an earlier version.
+    with contextlib.suppress(
+        InputError, LookupError, TypeError, AttributeError, ValueError, OSError, jinja2.TemplateError
+    ):
+        prose = arguments.get("card_prose")
         if text == str(render(run, prose)):
             return str(render(run, prose, repo=repo))
-    return text.replace(json.dumps(usage["model"]), json.dumps(repo)) if "model" in usage else text
+    model = usage.get("model") if isinstance(usage, dict) else None
+    return text.replace(json.dumps(model), json.dumps(repo)) if isinstance(model, str) else text
+
+
+def without_photos(text: str) -> str:
+    """A card without the photos that stay at home (`PHOTOS`), and without what it says of them."""
+    block = REGEX_YAML_BLOCK.match(text)
+    if block:
+        front = re.sub(r"^widget:\n(?:[ -].*\n)*", _unless_elsewhere, f"{block[2]}\n", flags=re.MULTILINE)
+        text = text[: block.start(2)] + front.removesuffix("\n") + text[block.end(2) :]
+    text = re.sub(rf"^!\[.*\]\(\S*/(?:{'|'.join(SHEETS)})\.png\)\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^- The photos that are shown on this page .*\n", "", text, flags=re.MULTILINE)
+
+
+def _unless_elsewhere(widget_: re.Match[str]) -> str:
+    """Nothing, where examples lie in the model's own folder; pictures of other places are their author's."""
+    return "" if f"src: {widget.FOLDER}/" in widget_.group() else widget_.group()
+
+
+def record_without_photos(text: str) -> str:
+    """A run.json that does not name the photos that stay at home."""
+    info = json.loads(text)
+    info.pop("widget", None)
+    if isinstance(info.get("plots"), list):
+        info["plots"] = [plot for plot in info["plots"] if plot not in SHEETS]
+    return json.dumps(info, indent=2, ensure_ascii=False) + "\n"
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -201,7 +241,7 @@ def main(argv: list[str] | None = None) -> None:
             args.folder, expected="the folder of a run of this version", found="one of an earlier version",
             fix="run it again: --config " + shlex.quote(f"{args.folder}/run.json"),
         )  # fmt: skip
-    prose = args.prose or run.info["arguments"].get("card_prose")
+    prose = args.prose or _told_prose(run)
     if args.repo is not None and repo_id(args.repo) is not None:
         raise InputError(
             f"--repo {args.repo}", expected="the id of a model on the Hub", found=str(repo_id(args.repo)),
@@ -231,6 +271,24 @@ def main(argv: list[str] | None = None) -> None:
             Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
     render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo).save(target)
     print(target)
+
+
+def _told_prose(run: record.Run) -> str | None:
+    """The text that the run's record names, which may be the record of somebody else: it is said what is taken.
+
+    Raises:
+        InputError: It is no Markdown: whatever it is, it was not written for a card.
+    """
+    path = run.info["arguments"].get("card_prose")
+    if path is None:
+        return None
+    if Path(str(path)).suffix.lower() not in (".md", ".markdown", ".txt"):
+        raise InputError(
+            f"the text for the card, {path}, which {run.folder / 'run.json'} names", expected="a Markdown file",
+            found=f"another file: {path}", fix=f"--prose {shlex.quote(str(path))}, if it shall stand on the card",
+        )  # fmt: skip
+    print(f"intended use and limits: the text of {printable_line(str(path))}, as the run's record says")
+    return str(path)
 
 
 def refuse_license(license_: str | None) -> None:
@@ -284,7 +342,7 @@ def _usage(usage: dict[str, str], repo: str | None) -> dict[str, str]:
 
 
 def _url(kind: str, id_: str | None) -> str | None:
-    return f"https://huggingface.co/{kind}{id_}" if id_ and repo_id(id_) is None else None
+    return f"{constants.ENDPOINT}/{kind}{id_}" if id_ and repo_id(id_) is None else None
 
 
 def _linked(text: Any, url: str | None) -> str:

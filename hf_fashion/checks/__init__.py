@@ -8,9 +8,12 @@
 `hf-fashion check PHOTOS` does all of it from the command line.
 """
 
-from hf_fashion.checks.cleaning import fix, options, refuse_in_use
+from hf_fashion.checks.cleaning import fix, options, refuse_in_use, refuse_inside
 from hf_fashion.checks.labels import tell_unchecked
-from hf_fashion.checks.page import write
+from hf_fashion.checks.page import refuse_others, write
 from hf_fashion.checks.whole import after_training, check, drop
 
-__all__ = ["after_training", "check", "drop", "fix", "options", "refuse_in_use", "tell_unchecked", "write"]
+__all__ = [
+    "after_training", "check", "drop", "fix", "options", "refuse_in_use", "refuse_inside", "refuse_others",
+    "tell_unchecked", "write",
+]  # fmt: skip

@@ -11,18 +11,15 @@ import numpy as np
 from datasets import ClassLabel, Dataset, Image, Value
 
 from hf_fashion import images
-from hf_fashion.boxes import FORMATS, class_of, faults, from_xywh, gap, seen, to_xywh
+from hf_fashion.boxed import LOOSE, some, tell_format, tell_lacking
+from hf_fashion.boxes import FORMATS, ON_BAD_BOX, class_of, faults, gap, seen
 from hf_fashion.checks import labels
 from hf_fashion.errors import InputError
 from hf_fashion.objects import Boxes, image_ids, layout, read
 from hf_fashion.report import Level, Report, cell
 
-ON_BAD_BOX = ("stop", "clip", "drop")
 _EACH = 5  # boxes of a kind that get a line of their own; of more there is one line for all
 _NAMED = 20  # boxes that such a line names
-_LOOSE = 0.02  # of a side: boxes drawn over the edge by less speak for no other format
-_ENOUGH = 3  # boxes that only make sense in another format; fewer may be slips
-_MOST = 0.9  # share of the boxes that must make sense in the format that is told
 _SWAPPED = [1, 0]
 _CLIP, _DROP = "mend them, or type --on_bad_box clip", "mend them, or type --on_bad_box drop"
 
@@ -122,7 +119,7 @@ def tell_boxes(
     for split in splits:
         try:
             split.names = layout(split.rows.features).names
-            refused = _tell_format(split, box_format, report)
+            refused = tell_format(split.rows, split.sizes, split.name, box_format, report)
             for boxes in read(split.rows):
                 _look(split, boxes, refused, on_bad_box, report)
         except InputError as error:
@@ -140,50 +137,6 @@ def tell_boxes(
     _tell_image_ids(splits, report)
     if splits and not any(split.boxes or split.kinds for split in splits) and not report.of("error"):
         report.add("error", "dataset", "objects", expected="boxes", found="none in any picture", fix="add some")
-
-
-def _tell_format(split: _Split, typed: str | None, report: Report) -> bool:
-    """Tells of boxes that only make sense in another format.
-
-    Returns:
-        Whether the split is refused for it: then nothing can be said about where its boxes lie.
-    """
-    told = typed or "xywh"
-    judged, fits, only, against = 0, *(dict.fromkeys(FORMATS, 0) for _ in range(3))
-    for boxes in read(split.rows):
-        sizes = split.sizes[boxes.row]
-        use = np.isfinite(boxes.bbox).all(axis=1) & (sizes > 0).all(axis=1)
-        raw, sizes = from_xywh(boxes.bbox[use], told, sizes[use]), sizes[use]
-        sense = {name: _makes_sense(raw, name, sizes) for name in FORMATS}
-        judged += len(raw)
-        for name, mask in sense.items():
-            fits[name] += int(mask.sum())
-            only[name] += int((mask & ~sense[told]).sum())
-            against[name] += int((sense[told] & ~mask).sum())
-    best = max(FORMATS, key=lambda name: fits[name])
-    enough = 1 if best.startswith("relative") != told.startswith("relative") else _ENOUGH  # no pixel box lies in 0..1
-    if best == told or only[best] < max(enough, 5 * against[best]) or fits[best] < _MOST * judged:
-        return False
-    alike = [name for name in FORMATS if fits[name] == fits[best]]
-    fix = f"type --box_format {' or --box_format '.join(alike)}"
-    report.add(
-        "warning" if typed else "error",
-        f"split {split.name}",
-        "objects",
-        expected=f"boxes as {told}" + " in pixels" * (not told.startswith("relative")),
-        found=f"of {judged} boxes {fits[told]} make sense as {told}, {fits[best]} as {' or '.join(alike)}",
-        fix=fix if typed else f"{fix}; or --box_format {told} if they are right as they are",
-    )
-    return typed is None
-
-
-def _makes_sense(raw: np.ndarray, box_format: str, sizes: np.ndarray) -> np.ndarray:
-    """Whether each box, read so, has an area and lies in its picture (boxes,)."""
-    with np.errstate(all="ignore"):
-        xywh = to_xywh(raw, box_format, sizes)
-        start, side, loose = xywh[:, :2], xywh[:, 2:], _LOOSE * sizes
-        inside = ((side > 0) & (start >= -loose) & (start + side <= sizes + loose)).all(axis=1)
-        return inside & (box_format.startswith("relative") | (raw.max(axis=1, initial=0) > 1))
 
 
 def _look(split: _Split, boxes: Boxes, refused: bool, on_bad_box: str, report: Report) -> None:
@@ -306,8 +259,8 @@ def _turned(split: _Split, boxes: Boxes, wrong: dict[str, np.ndarray]) -> np.nda
     sizes = split.sizes[boxes.row]
     with np.errstate(all="ignore"):
         end = boxes.bbox[:, :2] + boxes.bbox[:, 2:]
-        beyond = (wrong["outside"] | wrong["partly"]) & (end > sizes * (1 + _LOOSE)).any(axis=1)
-        misfit = ((end > sizes[:, _SWAPPED] * (1 + _LOOSE)) | (boxes.bbox[:, :2] < 0)).any(axis=1)
+        beyond = (wrong["outside"] | wrong["partly"]) & (end > sizes * (1 + LOOSE)).any(axis=1)
+        misfit = ((end > sizes[:, _SWAPPED] * (1 + LOOSE)) | (boxes.bbox[:, :2] < 0)).any(axis=1)
     rows = np.setdiff1d(boxes.row[beyond], boxes.row[misfit])
     if not len(rows) or "image" not in split.rows.column_names:
         return np.zeros(len(boxes.row), dtype=bool)
@@ -366,32 +319,16 @@ def _tell_classes(splits: list[_Split], thorough: bool, report: Report) -> None:
     if not names:
         return
     labels.tell_spellings(counts, names, "objects", report)
+    tell_lacking(counts, names, report)
     total = np.sum(list(counts.values()), axis=0)
-    train = counts.get("train", total)
-    for part, present in counts.items():
-        # What train has not cannot be learned; what it has, and the split has not, cannot be measured. A split without
-        # any box may be meant so.
-        lacks = (present == 0) & ((total if part == "train" else train) > 0)
-        if lacks.any() and present.any():
-            fix = "cannot be learned" if part == "train" else "cannot be measured"
-            report.add(
-                "warning", f"split {part}", "objects", expected="boxes of every class",
-                found=f"none of {lacks.sum()} of {len(names)} classes: {_some(names, lacks)}",
-                fix=f"add some; these classes {fix}",
-            )  # fmt: skip
     if thorough:
         labels.tell_few(counts, names, "objects", report, things="boxes")
         if (total == 0).any():
             report.add(
                 "warning", "dataset", "objects", expected="boxes of every class",
-                found=f"none of {(total == 0).sum()} of {len(names)} classes: {_some(names, total == 0)}",
+                found=f"none of {(total == 0).sum()} of {len(names)} classes: {some(names, total == 0)}",
                 fix="add some, or take the names out",
             )  # fmt: skip
-
-
-def _some(names: Sequence[str], chosen: np.ndarray, shown: int = 8) -> str:
-    told = [cell(names[number], 30) for number in np.flatnonzero(chosen).tolist()]
-    return ", ".join(told[:shown]) + f" and {len(told) - shown} more" * (len(told) > shown)
 
 
 def _tell_image_ids(splits: list[_Split], report: Report) -> None:

@@ -1,8 +1,9 @@
 """A copy of a dataset without what is certainly wrong in it, and two lists: what was left out, and what was not."""
 
 import csv
+import os
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -20,6 +21,7 @@ from hf_fashion.splits import ORDER
 LEFT_OUT, LEFT_IN = "left_out.csv", "left_in.csv"
 _BATCH = 64  # rows in memory at once, and in a row group
 _AGAIN = "in the source, then --fix again into a new folder"
+_NAMED = 4  # pictures of a group
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
@@ -69,8 +71,9 @@ def fix(
         settled = (PICTURE, ONE_SPLIT)
         _table(
             folder / LEFT_IN, ("level", "where", "column", "found", "to_do"),
-            [(f.level, f.where, f.column, f.found, f"{f.fix} ({_AGAIN})" if f.fix else "")
-             for f in report.findings if f.level != "note" and f.expected not in settled and f not in lost],
+            [*((f.level, f.where, f.column, f.found, f"{f.fix} ({_AGAIN})" if f.fix else "")
+               for f in report.findings if f.level != "note" and f.expected not in settled and f not in lost),
+             *_copies_left(report, names)],
         )  # fmt: skip
         typed = shlex.join(["--dataset", folder.name, *options(dataset, report, limits)])
         (folder / "README.md").write_text(_readme(report, sizes, len(told), typed), encoding="utf-8")
@@ -97,6 +100,26 @@ def refuse_in_use(folder: str | Path | None) -> None:
         )  # fmt: skip
 
 
+def refuse_inside(source: str, folders: Mapping[str, str | None]) -> None:
+    """Raises InputError for a folder to write into that lies in the source, which is never touched: read again, it
+    would be a class.
+
+    Args:
+        source: What the user calls the dataset.
+        folders: Setting -> its folder.
+    """
+    place = os.path.expanduser(source)
+    place = place if os.path.exists(place) else os.path.expanduser(source.partition(":")[2])  # fashion_mnist:FOLDER
+    if not os.path.isdir(place):
+        return
+    for setting, folder in folders.items():
+        if folder is not None and Path(folder).resolve().is_relative_to(Path(place).resolve()):
+            raise InputError(
+                f"--{setting} {folder}", expected="a folder outside of the dataset", found=f"one in {source}",
+                fix="another folder: the dataset is not touched",
+            )  # fmt: skip
+
+
 def _left_out(report: Report, names: dict[str, list[str]]) -> dict[tuple[str, int], str]:
     """Split and number of each row that is left out -> why."""
     out: dict[tuple[str, int], str] = {}
@@ -109,6 +132,20 @@ def _left_out(report: Report, names: dict[str, list[str]]) -> dict[tuple[str, in
             reason = f"equal pixels: its copy {Place(stays, kept, names[stays][kept])} stays"
             out |= {(split, number): reason for split, number in finding.rows if split != stays}
     return out
+
+
+def _copies_left(report: Report, names: dict[str, list[str]]) -> list[tuple[str, str, str, str, str]]:
+    """The rows of `left_in.csv` about equal pictures in two splits that are still there twice, in the split that
+    stays."""
+    told = []
+    for finding in (finding for finding in report.findings if finding.expected == ONE_SPLIT):
+        stays = max({split for split, _ in finding.rows}, key=ORDER.index)
+        rows = [number for split, number in finding.rows if split == stays]
+        if len(rows) > 1:
+            where = ", ".join(str(Place(stays, number, names[stays][number])) for number in rows[:_NAMED])
+            where += f" and {len(rows) - _NAMED} more" * (len(rows) > _NAMED)
+            told.append(("warning", where, "image", "equal pixels", f"remove all but one ({_AGAIN})"))
+    return told
 
 
 def _is_row(finding: Finding) -> bool:
@@ -132,7 +169,10 @@ def _table(path: Path, head: Sequence[str], rows: Iterable[Sequence[str]]) -> No
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file)
         table.writerow(head)
-        table.writerows([[f"'{text}" if text.startswith(_FORMULA) else text for text in row] for row in rows])
+        for row in rows:
+            cells = [f"'{text}" if text.startswith(_FORMULA) else text for text in row]
+            # Names of files may be no UTF-8.
+            table.writerow([text.encode("utf-8", "backslashreplace").decode() for text in cells])
 
 
 def _readme(report: Report, sizes: dict[str, int], left_out: int, typed: str) -> str:

@@ -29,6 +29,7 @@ _PLAIN = 2  # blocks of both that show nothing make a plain ground
 _SHIFT = 5  # pixels of 64 by which a block may lie elsewhere
 _SMALL_SCENE, _SMALL_GROUND = 24.0, 12.0  # mean and largest difference of 255 beyond which nothing is decoded again
 _LEAST = 1.0  # variance that a block's colours count with at least, so that the noise of a flat one does not
+_WAITING = 1_000_000  # pairs
 _WINDOW = 2_000  # pictures of one hash that each is compared with: more of one are no longer pairs to look at
 
 
@@ -56,7 +57,6 @@ def near(
     left_out = set(looked.reasons) | {number for group in same for number in group[1:]}
     blank = looked.flat == (1 << BLOCKS * BLOCKS) - 1  # nothing to compare
     rows = np.array([n for n in range(len(looked.places)) if n not in left_out and not blank[n]], dtype=int)
-    likely = [(int(rows[a]), int(rows[b])) for a, b in _candidates(looked, rows)]
     sources = {split: encoded(part) for split, part in dataset.items() if isinstance(part, Dataset)}
 
     @lru_cache(maxsize=1024)
@@ -64,11 +64,32 @@ def near(
         place = looked.places[number]
         return thumbnail(images.decode(sources[place.split][place.number]["image"], limits=limits))
 
-    groups = _Groups()
-    for a, b in tqdm(sorted(set(likely)), desc="comparing pictures", unit="pair", disable=len(likely) < 1000):
-        if not groups.together(a, b) and alike(seen(a), seen(b)):
-            groups.join(a, b)
-    return groups.all()
+    groups, different = _Groups(len(rows)), set[int]()
+    waiting, count = [np.empty(0, dtype=np.int64)], 0
+
+    def compare() -> None:
+        found = np.unique(np.concatenate(waiting)).tolist()
+        for pair in tqdm(found, desc="comparing pictures", unit="pair", disable=len(found) < 1000):
+            a, b = divmod(pair, len(rows))
+            if pair in different or groups.together(a, b):
+                continue
+            if alike(seen(int(rows[a])), seen(int(rows[b]))):
+                groups.join(a, b)
+            else:
+                different.add(pair)
+        waiting.clear()
+
+    # Of n pictures that are all alike (one placeholder, saved n times) there are n * n pairs: some wait at a time, and
+    # of those that hang together already none does.
+    for a, b in _candidates(looked, rows, groups):
+        waiting.append(a * len(rows) + b)
+        count += len(a)
+        if count > _WAITING:
+            compare()
+            count = 0
+    if waiting:
+        compare()
+    return [[int(rows[number]) for number in group] for group in groups.all()]
 
 
 def pairs(hashes: np.ndarray, distance: int = HASH_DISTANCE) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -133,28 +154,41 @@ def _agreement(a: np.ndarray, b: np.ndarray, chosen: np.ndarray) -> tuple[np.nda
     return agreement, color
 
 
-def _candidates(looked: Looked, rows: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Pairs (of places in `rows`) whose hashes are near, and whose small thumbnails do not rule it out."""
+def _candidates(looked: Looked, rows: np.ndarray, groups: "_Groups") -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pairs (of places in `rows`) whose hashes are near, whose small thumbnails do not rule it out, and that do not
+    hang together."""
     small, flat = looked.small[rows].astype(np.int16), looked.flat[rows]
     half = small.reshape(-1, BLOCKS, 2, BLOCKS, 2, 3).mean(axis=(2, 4), dtype=np.float32)
     for a, b in pairs(looked.hashes[rows]):
+        apart = groups.roots()[a] != groups.roots()[b]
+        a, b = a[apart], b[apart]
         ground = np.bitwise_count(flat[a] & flat[b]) >= _PLAIN
         scene = np.abs(small[a] - small[b]).mean(axis=(1, 2, 3)) <= _SMALL_SCENE
         still = np.abs(half[a] - half[b]).max(axis=(1, 2, 3)) <= _SMALL_GROUND
         kept = np.where(ground, still, scene)
-        yield from zip(a[kept].tolist(), b[kept].tolist(), strict=True)
+        yield a[kept], b[kept]
 
 
 class _Groups:
-    """Which pictures hang together (union-find)."""
+    """Which of `count` pictures hang together (union-find)."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int) -> None:
         self._root: dict[int, int] = {}
+        self._roots: np.ndarray | None = None
+        self._count = count
 
     def _find(self, number: int) -> int:
         while (root := self._root.get(number, number)) != number:
+            self._root[number] = self._root.get(root, root)
             number = root
         return number
+
+    def roots(self) -> np.ndarray:
+        """One picture of each one's group, the same for all of them (count,)."""
+        if self._roots is None:
+            self._roots = np.arange(self._count)
+            self._roots[list(self._root)] = [self._find(number) for number in list(self._root)]
+        return self._roots
 
     def together(self, a: int, b: int) -> bool:
         return self._find(a) == self._find(b)
@@ -162,6 +196,7 @@ class _Groups:
     def join(self, a: int, b: int) -> None:
         a, b = sorted((self._find(a), self._find(b)))
         self._root[b] = a
+        self._roots = None
 
     def all(self) -> list[list[int]]:
         found: dict[int, list[int]] = {}

@@ -15,6 +15,7 @@ FEW = 10  # photos of a class in train, under which little can be learned of it 
 _UNIQUE = 10  # rows or classes below which a share of unique labels says nothing
 _RARE = 20  # a label is rare beside one that occurs so many times as often
 _SHORT = 4  # letters; shorter names are often one letter apart
+_LONG = 100  # letters; of a name of n letters n rests are kept: one of 20,000, read as a label, took a gigabyte
 _SHOWN = 8  # classes that one finding names
 # Garments one letter apart: neither is the other misspelt.
 _GARMENTS = frozenset(
@@ -137,7 +138,7 @@ def _neighbours(often: Mapping[str, int]) -> list[tuple[str, str]]:
     """
     rests: dict[str, set[str]] = defaultdict(set)
     for name in often:
-        if len(name) >= _SHORT:
+        if _SHORT <= len(name) <= _LONG:
             for rest in {name, *(name[:place] + name[place + 1 :] for place in range(len(name)))}:
                 rests[rest].add(name)
     found = {

@@ -15,13 +15,14 @@ from PIL import Image
 from hf_fashion import images
 from hf_fashion.checks.pictures import Place, encoded, row_names
 from hf_fashion.columns import is_list
-from hf_fashion.errors import writing
+from hf_fashion.errors import InputError, writing
 from hf_fashion.report import Finding, Level, Report, cell
 
 PAGE, TABLE = "report.html", "findings.parquet"
 _SIDE = 176  # pixels of a picture on the page, the longer side
 _SHOWN = 60  # findings of one kind on the page; the table has all
 _PICTURES = 6  # of one finding
+_MARK = "<title>Check of "  # in every page that the template makes
 _LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 
 
@@ -36,13 +37,33 @@ def write(dataset: DatasetDict, report: Report, folder: str | Path, *, limits: i
 
     Returns:
         The page.
+
+    Raises:
+        InputError: A file of that name is there that is no report; the disk is full.
     """
+    refuse_others(folder)
     folder = Path(folder)
     with writing(f"--output_dir {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
         pq.write_table(_table(report), folder / TABLE)
         (folder / PAGE).write_text(render(dataset, report, limits), encoding="utf-8")
     return folder / PAGE
+
+
+def refuse_others(folder: str | Path | None) -> None:
+    """Raises InputError where a report would write over what is none; an earlier report is written over. To be asked
+    before the long check."""
+    path = Path(folder or "")
+    page, table = path / PAGE, path / TABLE
+    if folder is None or not path.exists():
+        return
+    told = next((file for file in (page, table) if file.exists()), None)
+    if path.is_dir() and (told is None or page.is_file() and _MARK in page.read_text("utf-8", "replace")[:2000]):
+        return
+    raise InputError(
+        f"--output_dir {folder}", expected="a folder, without a file that a report would write over",
+        found=f"{told}, which is no report of a check" if path.is_dir() else "a file", fix="another folder",
+    )  # fmt: skip
 
 
 def render(dataset: DatasetDict, report: Report, limits: images.Limits = images.LIMITS) -> str:

@@ -13,7 +13,7 @@ from datasets import Dataset, DatasetDict
 from hf_fashion import data, images
 from hf_fashion.checks import copies, labels
 from hf_fashion.checks.boxes import tell_boxes
-from hf_fashion.checks.pictures import Looked, Place, look, row_names
+from hf_fashion.checks.pictures import Looked, look
 from hf_fashion.columns import is_list
 from hf_fashion.errors import InputError
 from hf_fashion.report import DROP, ONE_SPLIT, PICTURE, Report
@@ -90,14 +90,23 @@ def check(
 
 
 def drop(dataset: DatasetDict, report: Report) -> DatasetDict:
-    """Takes the rows out that `check(..., on_bad_image="drop")` recorded in `report.left_out`."""
-    left_out = {row["where"] for row in report.left_out}
+    """Takes the rows out that `check(..., on_bad_image="drop")` recorded in `report.left_out`.
+
+    Args:
+        dataset: That which was checked, its rows in the same order.
+        report: Of `check`.
+    """
+    # By number: of rows whose sources were put together, two may have one name.
+    left_out = {
+        row
+        for finding in report.findings if finding.expected == PICTURE and finding.level != "error"
+        for row in finding.rows
+    }  # fmt: skip
     kept = dict(dataset)
     for split, rows in dataset.items():
         if not isinstance(rows, Dataset):
             continue  # a stream passes them over itself
-        places = [str(Place(split, *row)) for row in enumerate(row_names(split, rows))]
-        numbers = [number for number, place in enumerate(places) if place not in left_out]
+        numbers = [number for number in range(len(rows)) if (split, number) not in left_out]
         kept[split] = rows if len(numbers) == len(rows) else rows.select(numbers)
     return DatasetDict(kept)
 

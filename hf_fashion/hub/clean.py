@@ -76,14 +76,16 @@ class Export:
 
 
 def export(
-    folder: str | Path, allowed: tuple[str, ...], *, edits: Mapping[str, Callable[[str], str]] | None = None
-) -> Export:
+    folder: str | Path, allowed: tuple[str, ...], *, edits: Mapping[str, Callable[[str], str]] | None = None,
+    withheld: Mapping[str, str] | None = None,
+) -> Export:  # fmt: skip
     """Collects what of a folder may leave.
 
     Args:
         folder: Is read only.
         allowed: Patterns of paths, as `MODEL`.
         edits: Path -> what to make of its text.
+        withheld: Pattern of paths that stay at home although they are allowed -> why.
 
     Raises:
         InputError: A secret in a text, weights that are none, a picture that cannot be read, a file that is too large.
@@ -94,7 +96,7 @@ def export(
         name = path.relative_to(root).as_posix()
         if not is_allowed(name, allowed):
             made.left_out[name] = reason(name)
-        elif why := _not_a_file_of(root, path):
+        elif why := _held_back(name, withheld or {}) or _not_a_file_of(root, path):
             made.left_out[name] = why
         else:
             _take(made, name, path, (edits or {}).get(name), secret)
@@ -130,6 +132,10 @@ def reason(name: str) -> str:
             if fnmatch(name, pattern) or any(fnmatch(part, pattern) for part in parts):
                 return why
     return "not on the list of what a repo needs"
+
+
+def _held_back(name: str, withheld: Mapping[str, str]) -> str | None:
+    return next((why for pattern, why in withheld.items() if is_allowed(name, (pattern,))), None)
 
 
 def _walk(root: Path, made: Export) -> list[Path]:

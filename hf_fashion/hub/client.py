@@ -2,7 +2,9 @@
 
 import contextlib
 import email.utils
+import errno
 import json
+import os
 import random
 import re
 import time
@@ -31,6 +33,8 @@ TRIES = 5
 FIRST_WAIT = 1.0  # seconds, doubled from try to try
 LONGEST_WAIT = 120.0  # a Hub that asks for more is not waited for
 SILENCE = 60.0  # seconds without a byte: the client itself would wait for ever
+# hf_xet, which carries the large files, reads the same limit from here when it is first used; its own is five minutes.
+os.environ.setdefault("HF_XET_CLIENT_READ_TIMEOUT", f"{SILENCE:.0f}s")
 PASSING = (408, 425, 429, 500, 502, 503, 504)
 TOKENS = "https://huggingface.co/settings/tokens"
 
@@ -148,7 +152,9 @@ def translate(what: str, error: Exception) -> HubError:
         return told("an answer of the Hub", busy, "type the same again later; what was sent is not sent twice", True)
     if status is not None:
         return told("a request that the Hub takes", f"{status}: {said}", "mend what it names")
-    if isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError) and error.errno:
+    # hf_xet tells of this disk in the text of an error that is else one of the network.
+    full = any(os.strerror(number) in str(error) for number in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)))
+    if full or isinstance(error, OSError) and not isinstance(error, ConnectionError | TimeoutError) and error.errno:
         return told("files that can be read and written", said, "make room, or mend the rights of the file")
     if isinstance(error, ValueError):
         return told("files that the Hub takes", " ".join(str(error).split())[:400], "mend what it names")
@@ -156,6 +162,13 @@ def translate(what: str, error: Exception) -> HubError:
         "a way to the Hub", f"{type(error).__name__}: {said}",
         "look at the network; type the same again: what was sent is not sent twice", True,
     )  # fmt: skip
+
+
+def may_go_on(error: HubError) -> bool:
+    """Whether the same command may go well once the error's advice was followed: of a wrong name it cannot."""
+    why = error.__cause__
+    wrong = isinstance(why, RepositoryNotFoundError | RevisionNotFoundError | HFValidationError)
+    return not wrong or isinstance(why, GatedRepoError)
 
 
 def _status_in(said: str) -> int | None:

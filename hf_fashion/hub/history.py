@@ -121,7 +121,7 @@ def refuse_foreign(
             what,
             expected=f"files as the last push of {target.user} left them" if known.last else "a repo that "
             f"{target.user} pushed to with hf_fashion",
-            found=f"{shown}, changed by somebody else; the newest commit: {by}",
+            found=f"{shown}, changed in another way, by you or by somebody else; the newest commit: {by}",
             fix=f"to keep the change, take it into your folder: `hf download {target.repo} {shlex.quote(foreign[0])} "
             f"--repo-type {target.kind} --local-dir <the folder>`; {otherwise}",
         )  # fmt: skip

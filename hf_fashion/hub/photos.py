@@ -1,6 +1,7 @@
 """Photos with labels to the Hub: parquet with the pictures inside, bare of metadata, and a card that was counted."""
 
 import html
+import re
 import shutil
 import tempfile
 from collections import Counter
@@ -16,6 +17,7 @@ import yaml
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Image, LargeList, List, Pdf, Value, Video
 
 from hf_fashion import data, images, plots
+from hf_fashion.cards import refuse_license
 from hf_fashion.columns import is_list
 from hf_fashion.errors import InputError, printable, writing
 from hf_fashion.hub import clean, pictures, secrets
@@ -37,6 +39,7 @@ def push_photos(
     report: Report,
     repo: str | Target,
     *,
+    checked: bool = False,
     license: str | None = None,
     public: bool = False,
     overwrite: bool = False,
@@ -51,6 +54,7 @@ def push_photos(
         dataset: Split -> rows with a column `image`.
         report: Of `data.load`, and of `checks.check`: what it found stands on the card.
         repo: <name> or <namespace>/<name>; or what `preflight` gave.
+        checked: `checks.check` looked at each photo, as the card then says.
         license: Id of the Hub's list; what the source says of itself when None.
         public: Whether everybody may see it.
         overwrite: Write over what others changed in the repo.
@@ -62,6 +66,7 @@ def push_photos(
         HubError: What the Hub refused.
     """
     report.raise_on_errors()
+    refuse_license(license)
     license = license or (None if report.source.get("license") == UNKNOWN else report.source.get("license")) or None
     if public and license is None:
         raise InputError(
@@ -86,14 +91,16 @@ def push_photos(
                 _write(split, part, folder / "data", cut)
         sheet = _sheet(rows, name)
         (folder / "sheet.jpg").write_bytes(sheet)
-        (folder / "README.md").write_text(_card(front, target.repo, license, rows, report), encoding="utf-8")
+        (folder / "README.md").write_text(_card(front, target.repo, license, rows, report, checked), encoding="utf-8")
         made = clean.export(folder, clean.DATASET)
         made.left_out |= {f"column {column}": "names your files" for column in LEFT_OUT if _has(dataset, column)}
         made.changed |= {
             f"column {column}": f"{count} path{'s' * (count > 1)} of this machine cut to the last part"
             for column, count in cut.items()
         }
-        made.changed["data/"] = "pictures are embedded, without metadata, and called by split and number"
+        made.changed["data/"] = (
+            "pictures are embedded, without metadata (but which way up they are shown), and called by split and number"
+        )
         return send(made, target, name=name, overwrite=overwrite)
 
 
@@ -288,7 +295,9 @@ def _label_columns(rows: Dataset) -> list[str]:
     return [name for name, kind in kinds.items() if getattr(kind, "names", None)]
 
 
-def _card(front: str, repo: str, license: str | None, rows: dict[str, Dataset], report: Report) -> str:
+def _card(
+    front: str, repo: str, license: str | None, rows: dict[str, Dataset], report: Report, checked: bool
+) -> str:  # fmt: skip
     first = next(iter(rows.values()))
     counts = {
         column: {
@@ -309,8 +318,18 @@ def _card(front: str, repo: str, license: str | None, rows: dict[str, Dataset], 
         front=front, repo=repo, name=repo.split("/")[1], license=license or UNKNOWN,
         sizes={split: len(part) for split, part in rows.items()}, counts=counts, shown=ROWS_SHOWN,
         columns=first.column_names, found=found, left_out=len(report.left_out),
-        source=_source(report), cut=report.cut, md=_markdown,
+        source=_source(report), cut=report.cut, md=_markdown, checked=checked,
+        boxed="objects" in first.features, classify=_classify(first),
     )  # fmt: skip
+
+
+def _classify(rows: Dataset) -> str | None:
+    """What `hf-fashion classify` needs beside the dataset to learn its labels; None where there are none."""
+    columns = _label_columns(rows)
+    if columns == ["label"] and not is_list(rows.features["label"]):
+        return ""
+    plain = all(re.fullmatch(r"[\w.-]+", column, re.ASCII) for column in columns)
+    return " --label_columns " + " ".join(columns) if columns and plain else None
 
 
 def _of_the_whole(finding: Finding) -> bool:

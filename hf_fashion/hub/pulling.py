@@ -8,6 +8,8 @@ and commit they are by our own record beside them, for the Hub may be out of rea
 import glob
 import json
 import os
+import shlex
+import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -16,12 +18,13 @@ from typing import Any, TypeVar
 
 import httpx2
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.hf_api import RepoFile
 from huggingface_hub.utils.sha import git_hash, sha_fileobj
 
 from hf_fashion.hub.client import HubError, api, ask
 from hf_fashion.hub.pushing import KINDS, same
+from hf_fashion.hub.target import info
 
 T = TypeVar("T")
 
@@ -71,8 +74,8 @@ def pull(
     taken, and refused by what reads JSON.
 
     Without a way to the Hub the files of an earlier pull are used, when all of that commit is there; it is said, never
-    silent. In a folder the unchanged files of an earlier pull are replaced, and removed when the commit does not have
-    them; what someone changed or put there is refused.
+    silent. In a folder the unchanged files of an earlier pull of the same repo are replaced, and removed when the
+    commit does not have them; a folder of another repo, and what someone changed or put there, is refused.
 
     Args:
         repo: <namespace>/<name>.
@@ -80,7 +83,8 @@ def pull(
         revision: Branch, tag or commit; the main branch when None.
         folder: Where to put the files; the Hub's cache when None.
         verify: Compare the checksum of each file with the Hub's: a cached file may have changed since.
-        overwrite: Replace files of the folder that no pull wrote, or that were changed since.
+        overwrite: Replace files of the folder that no pull wrote, or that were changed since, and those of another
+            repo.
         token: Of the Hub; the stored one when None.
 
     Raises:
@@ -100,6 +104,8 @@ def pull(
         _get(what, lambda: hub.repo_info(repo, repo_type=kind, revision=revision))
         commit = _get(what, lambda: hub.resolve_revision(repo, repo_type=kind, revision=revision)).resolved
     except HubError as error:
+        if isinstance(error.__cause__, RepositoryNotFoundError):
+            raise _with_namesake(error, what, hub, repo, kind) from error.__cause__
         offline = isinstance(error.__cause__, httpx2.TransportError | OSError) and error.status is None
         if not (error.passing or offline):
             raise
@@ -145,14 +151,25 @@ def pull(
             fetch(cut, force=True)  # the client takes any file of its cache for whole
     else:
         place, notes = into, _notes(into)
+        if not overwrite:
+            _refuse_other_repo(what, into, repo, kind, notes)
         removed = _refuse_to_lose(what, into, kind, there, taken, notes, overwrite)
         wanted = {path: entry for path, entry in taken.items() if not _has(into / path, entry)}
-        (into / RECORD).unlink(missing_ok=True)  # until all is there again
         into.mkdir(parents=True, exist_ok=True)
-        for present in (False, True):
-            some = [path for path in wanted if (into / path).exists() == present]
-            if some:
-                fetch(some, force=present)
+        _refuse_no_room(what, into, sum(entry.size for entry in wanted.values()))
+        _write_record(into, {"repo": repo, "kind": kind})  # without a commit, until all is there again
+        before = {path: _changed_at(into / path) for path in wanted}
+        try:
+            for present in (False, True):
+                some = [path for path in wanted if (into / path).exists() == present]
+                if some:
+                    fetch(some, force=present)
+        except BaseException:
+            # What came in part, of a disk that is full, the next pull would take for its user's own.
+            for path, entry in wanted.items():
+                if _changed_at(into / path) not in (None, before[path]) and not _has(into / path, entry):
+                    (into / path).unlink()
+            raise
         # Where the Hub breaks off, the client goes by a file of that name, be it the old one.
         _refuse_incomplete(what, place, taken)
         _refuse_changed(what, place, wanted)
@@ -163,7 +180,10 @@ def pull(
     if verify:
         _refuse_changed(what, place, taken)
     if into is not None:
-        _write_record(into, repo, kind, revision, commit, taken)
+        _write_record(
+            into,
+            {"repo": repo, "kind": kind, "revision": revision, "commit": commit, "files": _sizes(taken)},
+        )  # fmt: skip
     return Pulled(place, repo, kind, commit, False, left_out, removed)
 
 
@@ -236,15 +256,30 @@ def _in_folder(
     return commit, sizes
 
 
-def _write_record(
-    into: Path, repo: str, kind: str, revision: str | None, commit: str, taken: Mapping[str, RepoFile]
-) -> None:
-    record = {"repo": repo, "kind": kind, "revision": revision, "commit": commit, "files": _sizes(taken)}
+def _write_record(into: Path, record: Mapping[str, Any]) -> None:
     (into / NOTES).mkdir(parents=True, exist_ok=True)
     (into / RECORD).write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 # --- a folder that is not empty
+
+
+def _refuse_other_repo(what: str, into: Path, repo: str, kind: str, notes: Mapping[str, str]) -> None:
+    """Raises HubError where the folder's files were pulled from another repo: they would be taken out as its own."""
+    present = [path for path in notes if (into / path).is_file()]
+    try:
+        record = json.loads((into / RECORD).read_text(encoding="utf-8"))
+        known = f"the {record['kind']} {record['repo']}"
+    except FileNotFoundError:
+        known = "a repo that no record names"  # pulled with another tool
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        known = "a repo that its record does not tell"
+    if present and known != f"the {kind} {repo}":
+        raise HubError(
+            what, expected=f"an empty folder, or one that holds an earlier pull of the {kind} {repo}",
+            found=f"{into} holds {known}",
+            fix="pull into another folder; --overwrite (overwrite=True) puts this repo in the place of that one",
+        )  # fmt: skip
 
 
 def _refuse_to_lose(
@@ -278,6 +313,23 @@ def _refuse_to_lose(
             fix="pull into another folder, or move them away; --overwrite (overwrite=True) gives them up",
         )  # fmt: skip
     return tuple(gone)
+
+
+def _refuse_no_room(what: str, into: Path, needed: int) -> None:
+    free = shutil.disk_usage(into).free
+    if needed > free:
+        raise HubError(
+            what, expected=f"a disk with {needed / 1e6:.1f} MB of room", found=f"{free / 1e6:.1f} MB in {into}",
+            fix="make room there, or pull into a folder on a larger disk",
+        )  # fmt: skip
+
+
+def _changed_at(file: Path) -> int | None:
+    """When a file was written, in ns; None where there is none."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _notes(into: Path) -> dict[str, str]:
@@ -339,6 +391,24 @@ def _get(what: str, call: Callable[[], T]) -> T:
         raise HubError(
             what, expected=error.expected, found=error.found, fix=fix, passing=error.passing, status=error.status
         ) from error.__cause__  # fmt: skip
+
+
+def _with_namesake(error: HubError, what: str, hub: HfApi, repo: str, kind: str) -> HubError:
+    """The error that a repo is not there, which names those of other kinds with the same name."""
+    found = [other for other in KINDS if other != kind and _is_there(what, hub, repo, other)]
+    if not found:
+        return error
+    return HubError(
+        what, expected=f"a {kind} of that name", found=f"none, but a {' and a '.join(found)} of that name",
+        fix=f"hf-fashion pull {shlex.quote(repo)} --type {found[0]}", status=error.status,
+    )  # fmt: skip
+
+
+def _is_there(what: str, hub: HfApi, repo: str, kind: str) -> bool:
+    try:
+        return info(what, hub, repo, kind) is not None
+    except HubError:  # nothing is said of what cannot be asked
+        return False
 
 
 def _tree(what: str, hub: HfApi, repo: str, kind: str, commit: str) -> dict[str, RepoFile]:

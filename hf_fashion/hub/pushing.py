@@ -58,9 +58,9 @@ def preflight(
         The repo with its namespace.
 
     Raises:
-        HubError: No token, one that may not write there, a name that cannot be, a card that would be refused.
-        InputError: A card that breaks a documented rule; a public repo where `public` was not said, or a private one
-            where it was.
+        HubError: No token, one that may not write there, a card that would be refused.
+        InputError: A name that cannot be; a card that breaks a documented rule; a public repo where `public` was not
+            said, or a private one where it was.
     """
     what = f"push to {repo}"
     if kind not in KINDS:
@@ -74,7 +74,8 @@ def preflight(
     try:
         validate_repo_id(repo)
     except HFValidationError as error:
-        raise client.translate(what, error) from error
+        told = client.translate(what, error)
+        raise InputError(what, expected=told.expected, found=told.found, fix=told.fix) from error
     who = ask(what, hub.whoami)
     repo = repo if "/" in repo else f"{who['name']}/{repo}"
     _refuse_namespace(what, repo, who)
@@ -84,7 +85,7 @@ def preflight(
         _tell_namesakes(hub, repo, kind)
     else:
         ask(what, lambda: hub.auth_check(repo, repo_type=kind, write=True))
-        _refuse_visibility(what, bool(known.private), public)
+        _refuse_visibility(what, repo, kind, bool(known.private), public)
     if card is not None:
         validate(card, kind, token)
     return Target(repo, kind, not public, known is not None, who["name"], token)
@@ -118,8 +119,9 @@ def validate(card: str, kind: str, token: str | None = None) -> None:
 
 
 def push(
-    folder: str | Path, repo: str, *, public: bool = False, overwrite: bool = False, token: str | None = None
-) -> Pushed:
+    folder: str | Path, repo: str, *, public: bool = False, overwrite: bool = False, card_photos: bool = False,
+    token: str | None = None,
+) -> Pushed:  # fmt: skip
     """Pushes the model of a run, or of any folder that `save_pretrained` wrote and that has a card.
 
     Args:
@@ -127,6 +129,8 @@ def push(
         repo: <name> or <namespace>/<name>; made when it is not there.
         public: Whether everybody may see it.
         overwrite: Write over what others changed in the repo.
+        card_photos: Send the photos of a run's card also where nobody said the licence of the photos, or where the
+            run was told `--no_card_photos`.
         token: Of the Hub; the stored one when None.
 
     Raises:
@@ -135,15 +139,25 @@ def push(
     """
     root = Path(folder)
     ready.refuse_unready(root)
-    made = clean.export(root, clean.MODEL)
+    why = None if card_photos else ready.photos_stay(root)
+    withheld = dict.fromkeys(cards.PHOTOS, why) if why else {}
+    edits: dict[str, Callable[[str], str]] = (
+        {"README.md": cards.without_photos, "run.json": cards.record_without_photos} if why else {}
+    )
+    made = clean.export(root, clean.MODEL, edits=edits, withheld=withheld)
     ready.refuse_incomplete(root, made.files)
     ready.refuse_shards_missing(root, made)
     ready.refuse_secret(root.resolve().name)
-    resume = resumption(root, repo, public=public, overwrite=overwrite)
+    resume = resumption(root, repo, public=public, overwrite=overwrite, card_photos=card_photos)
     with_resume = _told_how(resume)
     target = with_resume(lambda: preflight(repo, "model", public=public, token=token, card=made.text("README.md")))
-    # On the Hub the card's code loads the model by its id, which is known by now.
-    made = clean.export(root, clean.MODEL, edits={"README.md": lambda text: cards.addressed(text, root, target.repo)})
+
+    def on_hub(text: str) -> str:
+        """The card whose code loads the model by its id, which is known by now."""
+        text = cards.addressed(text, root, target.repo)
+        return cards.without_photos(text) if why else text
+
+    made = clean.export(root, clean.MODEL, edits=edits | {"README.md": on_hub}, withheld=withheld)
     return with_resume(lambda: send(made, target, name=root.resolve().name, overwrite=overwrite))
 
 
@@ -163,6 +177,8 @@ def _told_how(resume: str) -> Callable[[Callable[[], Any]], Any]:
         try:
             return function()
         except HubError as error:
+            if not client.may_go_on(error):
+                raise
             raise HubError(
                 error.what, expected=error.expected, found=error.found, passing=error.passing, status=error.status,
                 fix=f"{error.fix}; then: {resume}",
@@ -216,7 +232,7 @@ def _commit(
     wait = client.FIRST_WAIT
     for attempt in range(1, client.TRIES + 1):
         now = ask(what, lambda: hub.repo_info(target.repo, repo_type=target.kind))
-        _refuse_visibility(what, bool(now.private), not target.private)
+        _refuse_visibility(what, target.repo, target.kind, bool(now.private), not target.private)
         head = str(now.sha)
         there = tree(what, hub, target, head)
         sent = [path for path, content in made.files.items() if not same(there.get(path), content)]
@@ -327,11 +343,14 @@ def _set_variables(what: str, hub: HfApi, target: Target, variables: Mapping[str
 
 
 def _refuse_namespace(what: str, repo: str, who: Mapping[str, Any]) -> None:
-    """Raises HubError where the token's role, or its owner's in the organization, does not let it write."""
+    """Raises HubError where the token's role, or its owner's in the organization, does not let it write.
+
+    InputError where it is the repo's name that has to be another, for which the same command does not go on.
+    """
     namespace = repo.split("/")[0]
     orgs = {org["name"]: org.get("roleInOrg") for org in who.get("orgs") or ()}
     if namespace != who["name"] and namespace not in orgs:
-        raise HubError(
+        raise InputError(
             what, expected=f"a namespace that you may write to: {', '.join([who['name'], *orgs])}", found=namespace,
             fix=f"{who['name']}/{repo.split('/')[1]}",
         )  # fmt: skip
@@ -367,16 +386,17 @@ def _refuse_no_creation(what: str, repo: str, who: Mapping[str, Any]) -> None:
         )  # fmt: skip
 
 
-def _refuse_visibility(what: str, private: bool, public: bool) -> None:
+def _refuse_visibility(what: str, repo: str, kind: str, private: bool, public: bool) -> None:
     if public and private:
+        typed = f"hf repos settings {repo} --public" + (f" --repo-type {kind}" if kind != "model" else "")
         raise InputError(
             what, expected="a public repo", found="a private one, which a push does not change",
-            fix="leave --public out; or make the repo public on its page, under Settings",
+            fix=f"leave --public out; or make the repo public: `{typed}`, or Settings on its page",
         )  # fmt: skip
     if not public and not private:
         raise InputError(
             what, expected="a private repo, as --public was not said", found="a public one, that everybody sees",
-            fix="--public, if everybody may see it; or another name",
+            fix="--public, as in every push to a public repo, if everybody may see it; or another name",
         )  # fmt: skip
 
 

@@ -9,6 +9,8 @@ from typing import Any
 from hf_fashion.errors import InputError
 from hf_fashion.hub import clean, secrets
 
+SENDS_PHOTOS = "`hf-fashion push ... --card_photos` sends them"
+
 
 def refuse_unready(folder: Path) -> None:
     """Raises InputError unless a folder holds a whole model with its card."""
@@ -55,6 +57,25 @@ def refuse_shards_missing(folder: Path, made: clean.Export) -> None:
                 f"{folder / path}", expected="the files that it names", found=f"no {', '.join(missing[:5])}",
                 fix="save the model again: model.save_pretrained(folder); or take the index out, if it is an old one",
             )  # fmt: skip
+
+
+def photos_stay(folder: Path) -> str | None:
+    """Why the photos on a run's card stay at home; None when they may go, or when it is no run's folder.
+
+    A model is what its owner means to send: photos of others, or of people, go along only where someone said that
+    they may.
+    """
+    if not (folder / "run.json").is_file():
+        return None
+    info = _table(folder / "run.json", "the record of a run")
+    dataset, arguments = info.get("dataset"), info.get("arguments")
+    if not isinstance(dataset, dict) or not isinstance(arguments, dict):  # a record of others, under the same name
+        return None
+    if arguments.get("card_photos") is False:
+        return f"the run was told --no_card_photos; {SENDS_PHOTOS}"
+    if dataset.get("license") in (None, "", "unknown"):
+        return f"photos whose licence nobody said; {SENDS_PHOTOS}"
+    return None
 
 
 def refuse_secret(name: str) -> None:

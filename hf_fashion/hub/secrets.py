@@ -12,6 +12,9 @@ from urllib.parse import unquote
 
 # Letters and a digit: a word of prose or code that follows `token:` has none.
 _MIXED = r"(?=[\w.+/=~-]*[0-9])(?=[\w.+/=~-]*[A-Za-z])"
+# What stands in the place of a secret, where it is done right: a variable of the shell, a name of the program, a call.
+_VARIABLE = r"(?-i:\$\{?[A-Z][A-Z_]*\}?)(?!\w)"
+_CODE = rf"(?:{_VARIABLE}|[a-z_][\w.]*[(\[]|[a-z_]+(?:\.[a-z_]+)+(?![^\s,;)}}\]])|your[_-])"
 # Kind -> how such a secret looks. Each has a prefix or a length that nothing else has.
 SECRETS = {
     "a Hugging Face token": r"(?:hf_|api_org_)[A-Za-z0-9]{20,}",
@@ -27,8 +30,10 @@ SECRETS = {
     "a SendGrid key": r"(?<![A-Za-z0-9])SG\.[\w-]{16,}\.[\w-]{30,}",
     "a Groq key": r"(?<![A-Za-z0-9])gsk_[A-Za-z0-9]{20,}",
     "an Azure key": r"(?i)(?:account|sharedaccess)key\s*=\s*[\w+/=-]{20,}",
-    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
-    "a password in an address": r"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"<>]+:[^\s/@'\"<>]+@",
+    "a private key": r"-----BEGIN [A-Z ]*PRIVATE KEY(?: BLOCK)?-----",
+    "a password in an address": (
+        rf"\b[a-z][a-z0-9+.-]*://[^\s/:@'\"<>]+:(?!{_VARIABLE}@|\{{[\w.]+\}}@)[^\s/@'\"<>]+@"
+    ),
     "a token in an address": rf"\b[a-z][a-z0-9+.-]*://{_MIXED}[A-Za-z0-9_.~-]{{16,}}@",
     "a signed address": r"[?&](?:X-Amz-Signature|X-Goog-Signature|sig|AWSAccessKeyId)=[\w%+/=-]{16,}",
     "an authorization": r"(?i)\bauthorization['\"]?\s*[:=]\s*['\"]?(?:bearer|basic)\s+[\w.+/=-]{8,}",
@@ -38,7 +43,8 @@ SECRETS = {
     ),
     "a password or key": (
         r"(?i)(?<![a-z])(?:password|passwd|(?:api|secret|access|private|wandb|hub)[_-]?(?:api[_-]?)?(?:key|token)"
-        r"|client[_-]?secret|aws_secret_access_key)['\"]?\s*[:=]\s*['\"]?(?!none\b|null\b|true\b|false\b)"
+        rf"|client[_-]?secret|aws_secret_access_key)['\"]?\s*[:=]\s*(?:['\"]|(?!{_CODE}))"
+        r"(?!none\b|null\b|true\b|false\b|your[_-])"
         r"[^\s'\",;<>{}\[\]()*]{8,}"
     ),
 }  # fmt: skip

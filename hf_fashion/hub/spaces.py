@@ -6,8 +6,11 @@ registry, its files therefore go along as the folder `hf_fashion/` beside app.py
 dependencies take its place in requirements.txt.
 """
 
+import ast
 import importlib.metadata
 import re
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,13 +20,16 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 import hf_fashion
+from hf_fashion.cards.rules import repo_id
 from hf_fashion.errors import InputError
 from hf_fashion.hub import clean, secrets
 from hf_fashion.hub.client import api, ask
 from hf_fashion.hub.pushing import Pushed, preflight, send
+from hf_fashion.hub.target import Target
 
 LIBRARY = "hf-fashion"
 VARIABLE = "MODEL"  # what app.py reads the model's id from
+BUILT_IN = "efficientnet-lite0"  # of a package that requirements.txt names
 _FRONT = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 # Of the package: what a page that serves a model never imports.
 _NOT_SERVED = ("recipes", "model_cards", "samples", "__pycache__")
@@ -39,7 +45,8 @@ def push_space(
     Args:
         folder: With app.py, requirements.txt and README.md; read only.
         repo: <name> or <namespace>/<name>.
-        model: Id of the model that it shows: becomes the Space's variable `MODEL`, and `models:` of its README.md.
+        model: Id of the model that it shows, <name> for one of the token's owner: becomes the Space's variable
+            `MODEL`, and `models:` of its README.md. Or `efficientnet-lite0`, which needs no Hub.
         public: Whether everybody may see it.
         overwrite: Write over what others changed in the repo.
         token: Of the Hub; the stored one when None. It is not given to the Space.
@@ -52,23 +59,33 @@ def push_space(
     front = front_matter(root)
     with_library = _names_library(root / "requirements.txt")
     edits: dict[str, Callable[[str], str]] = {}
-    if model is not None and "/" in model:
+    if model is not None and model != BUILT_IN:
+        model = _on_hub(model, token)
         edits["README.md"] = lambda text: with_models(text, [model])
     if with_library:
         edits["requirements.txt"] = with_dependencies
     made = clean.export(root, clean.SPACE, edits=edits)
+    _refuse_unparsable(root, made, str(front.get("python_version", "")))
     if with_library:
         made.files |= library()
         made.changed["requirements.txt"] = f"{with_library}: its dependencies, and its files as hf_fashion/"
     if edits.get("README.md"):
         made.changed["README.md"] = f"models: {model}"
     target = preflight(repo, "space", public=public, token=token, card=made.text("README.md"))
-    if model is not None and "/" in model:
-        _look_at_model(model, public, token)
-    return send(
+    private = model is not None and model != BUILT_IN and _is_private(model, token)
+    if model is None and target.exists:
+        _tell_kept(target, token)
+    pushed = send(
         made, target, name=root.resolve().name, overwrite=overwrite, sdk=front["sdk"],
         variables={VARIABLE: model} if model is not None else None,
     )  # fmt: skip
+    if private:
+        print(
+            f"{model} is private: until the Space has a token that may read it, as its secret HF_TOKEN, it only says "
+            f"so; set it at {target.address}/settings, or make the model public"
+            + (". The Space is public: then everybody can use it, and sees its example photos" if public else "")
+        )
+    return pushed
 
 
 def front_matter(folder: Path) -> dict[str, Any]:
@@ -81,8 +98,10 @@ def front_matter(folder: Path) -> dict[str, Any]:
     missing = [name for name in ("README.md", "requirements.txt") if not (folder / name).is_file()]
     if missing:
         raise InputError(
-            what, expected="README.md, requirements.txt and app.py", found=f"no {', '.join(missing)}", fix="add it"
-        )
+            what, expected="README.md, requirements.txt and app.py",
+            found=f"no {', '.join(missing)}" if folder.is_dir() else "no such folder",
+            fix="add it" if folder.is_dir() else "check the spelling",
+        )  # fmt: skip
     found = _FRONT.match((folder / "README.md").read_text(encoding="utf-8"))
     try:
         front = yaml.safe_load(found.group(1)) if found else None
@@ -199,10 +218,49 @@ def _requirement(line: str) -> Requirement | None:
         return None
 
 
-def _look_at_model(model: str, public: bool, token: str | None) -> None:
-    info = ask(f"the model {model}", lambda: api(token).model_info(model))
-    if info.private:
-        print(
-            f"{model} is private: the Space needs a token that may read it, as its secret HF_TOKEN (Settings, Secrets)"
-            + ("; the Space is public, so then everybody can use the model" if public else "")
-        )
+def _on_hub(model: str, token: str | None) -> str:
+    """The id of a model on the Hub.
+
+    Raises:
+        InputError: A folder of this machine, which a Space does not see; or no id.
+        HubError: The Hub could not be asked whose a lone name is.
+    """
+    if repo_id(model) is not None or Path(model).is_dir():
+        folder = Path(model).is_dir()
+        raise InputError(
+            f"--model {model}", expected="the id of a model on the Hub, which the Space loads",
+            found="a folder of this machine" if folder else str(repo_id(model)),
+            fix=f"hf-fashion push {shlex.quote(model)} NAME, then --model NAME" if folder else "--model USER/NAME",
+        )  # fmt: skip
+    if "/" in model:
+        return model
+    return f"{ask(f'the model {model}', api(token).whoami)['name']}/{model}"
+
+
+def _tell_kept(target: Target, token: str | None) -> None:
+    """Says which model a Space goes on to show that is pushed again without naming one."""
+    kept = ask(f"push to {target.repo}", lambda: api(token).get_space_variables(target.repo)).get(VARIABLE)
+    if kept is not None:
+        print(f"the Space goes on to show {kept.value}, as its variable {VARIABLE} says; --model names another")
+
+
+def _is_private(model: str, token: str | None) -> bool:
+    """Whether a model of the Hub is; HubError where there is none."""
+    return bool(ask(f"the model {model}", lambda: api(token).model_info(model)).private)
+
+
+def _refuse_unparsable(folder: Path, made: clean.Export, version: str) -> None:
+    """Raises InputError for Python that cannot be parsed: the Space would only tell so after it was built."""
+    for path in sorted(path for path in made.files if path.endswith(".py")):
+        content = made.files[path]
+        try:
+            ast.parse(content if isinstance(content, bytes) else content.read_bytes())
+        except (SyntaxError, ValueError) as error:
+            line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+            here = f"{sys.version_info[0]}.{sys.version_info[1]}"
+            raise InputError(
+                f"{folder / path}{line}", expected="Python that can be parsed",
+                found=getattr(error, "msg", None) or str(error),
+                fix="mend it" + (f"; if it is right in Python {version}, push with that: this is {here}"
+                                 if version not in ("", here) else ""),
+            ) from None  # fmt: skip

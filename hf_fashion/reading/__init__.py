@@ -30,6 +30,7 @@ from hf_fashion.reading import local, outside
 from hf_fashion.reading.local import KINDS
 from hf_fashion.reading.opened import FAULTS, Opened, ParquetFiles, Part, attempt, in_hand, license_of, readme, said
 from hf_fashion.report import Report
+from hf_fashion.samples import scenes
 
 __all__ = ["KINDS", "SAMPLE", "Opened", "ParquetFiles", "Part", "attempt", "parquet_files", "read"]
 
@@ -47,6 +48,7 @@ def read(
     report: Report,
     *,
     labels: bool = True,
+    boxes: bool = False,
 ) -> Opened:
     """Opens a dataset.
 
@@ -57,6 +59,7 @@ def read(
         image_columns: Names that a column of paths may have.
         report: Is told of what cannot be used, and of what is worth knowing.
         labels: See `folders.read`.
+        boxes: Whether there must be some: `sample` is then scenes made of its photos.
 
     Raises:
         InputError: It is not there, or nothing sensible can be read from it.
@@ -84,7 +87,9 @@ def read(
                 "dataset sample", expected="one thing of that name", found="the photos that ship, and a ./sample here",
                 fix="--dataset ./sample for yours; to take those that ship, run from another folder",
             )  # fmt: skip
-        return local.configured(SAMPLE, config, report)._replace(kind="sample")
+        if not boxes:
+            return local.configured(SAMPLE, config, report)._replace(kind="sample")
+        opened = in_hand("sample", scenes.scenes(), license_of(readme(SAMPLE).get("license")))
     elif raw is not None:
         name, folder = raw
         splits = sources.module(name).load(folder, report)

@@ -6,6 +6,7 @@ Names, links, sizes and their sum are looked at before anything is written; no f
 import atexit
 import contextlib
 import functools
+import lzma
 import os
 import shutil
 import tempfile
@@ -70,7 +71,7 @@ def _unpack(path: Path, _mtime: int, size: int) -> tuple[Path, tuple[tuple[str, 
                 try:
                     with archive.open(member) as source, target.open("xb") as file:
                         shutil.copyfileobj(source, file)
-                except (zipfile.BadZipFile, EOFError, ValueError, zlib.error) as error:
+                except (zipfile.BadZipFile, EOFError, ValueError, zlib.error, lzma.LZMAError) as error:
                     target.unlink(missing_ok=True)
                     damaged.append((name, str(error) or type(error).__name__))
             return place, tuple(damaged)

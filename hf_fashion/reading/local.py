@@ -1,4 +1,5 @@
-"""Files and folders of the user's: class folders, tables, parquet files, saved datasets, zips."""
+"""Files and folders of the user's: class folders, tables, parquet files, boxes as COCO, YOLO or Pascal VOC, saved
+datasets, zips."""
 
 import glob
 import os
@@ -11,15 +12,16 @@ from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, l
 
 from hf_fashion import folders, sources, tables
 from hf_fashion.errors import InputError
-from hf_fashion.reading import archives, outside
+from hf_fashion.reading import archives, coco, outside, voc, yolo
 from hf_fashion.reading.opened import Opened, Part, attempt, in_hand, license_of, readme
 from hf_fashion.report import Report, cell
 from hf_fashion.splits import split_name
 
 KINDS = (
-    "a folder, a .csv, .tsv, .jsonl, .parquet or .zip file, a Hub id like org/name, fashion_mnist:FOLDER, or sample"
+    "a folder, a .csv, .tsv, .jsonl, .parquet or .zip file, a COCO .json, a YOLO data.yaml, a Hub id like org/name, "
+    "fashion_mnist:FOLDER, or sample"
 )
-SUFFIXES = (*tables.SUFFIXES, ".parquet", ".zip")
+SUFFIXES = (*tables.SUFFIXES, ".parquet", ".zip", ".json", ".yaml", ".yml")
 
 
 def read_path(
@@ -52,6 +54,10 @@ def _read_file(path: Path, image_columns: Sequence[str], report: Report) -> Open
         rows, where = tables.read(path, image_columns, report)
         parts = _by_split(Part(rows, where, path.parent), image_columns, report)
         return Opened(f"{suffix[1:]} file", parts, license_, None, path.parent)
+    if suffix == ".json":
+        return _licensed(coco.read({"train": path}, path.parent, report, whole=False), license_)
+    if suffix in (".yaml", ".yml"):
+        return _licensed(yolo.read(path, report), license_)
     raise InputError(
         f"file {path}",
         expected=f"a file that ends in {', '.join(SUFFIXES)}",
@@ -122,9 +128,27 @@ def _read_folder(path: Path, config: str | None, image_columns: Sequence[str], r
             found=f"raw files that {known} reads",
             fix=f"type {known}:{path}",
         )
+    if (boxed := _boxed(path, report)) is not None:
+        return _licensed(boxed, license_)
     parts = {name: Part(rows) for name, rows in folders.read(path, report, labels=labels).items()}
     told = all("label" in part.rows.features for part in parts.values())
     return Opened("class folders" if told else "folder of pictures", parts, license_, None, path)
+
+
+def _boxed(path: Path, report: Report) -> Opened | None:
+    """Reads a folder of COCO, YOLO or Pascal VOC; None when it is none of them."""
+    if jsons := coco.find(path, report):
+        return coco.read(jsons, path, report, whole=True)
+    if described := yolo.find(path):
+        return yolo.read(described, report)
+    if annotations := voc.find(path):
+        return voc.read(annotations, path, report)
+    return None
+
+
+def _licensed(opened: Opened, license_: str) -> Opened:
+    """With the licence that a README.md says, where there is one."""
+    return opened._replace(license=license_) if license_ else opened
 
 
 def has_parquet(folder: Path) -> bool:

@@ -7,21 +7,22 @@ holds
 - `LICENSE`: id of the licence, "" when it is not known; `HOMEPAGE`: where to get the files
 - `COUNTS`: split -> published number of rows
 - `RAW`: globs which together tell a folder of these raw files; none when it can be read without the module
-- `load(folder, report)`: checks every label, and gives columns of pictures and labels, and `source_row`
+- `load(folder, report)`: checks every label, and gives columns of pictures, labels or boxes, and `source_row`
 
 Nothing is downloaded.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from datasets import Dataset, DatasetDict
 
 from hf_fashion.errors import InputError
-from hf_fashion.report import Report
+from hf_fashion.objects import layout
+from hf_fashion.report import Report, cell
 
 
 def names() -> list[str]:
@@ -73,6 +74,18 @@ def find(folder: Path, wanted: Mapping[str, tuple[str, ...]], homepage: str) -> 
             fix=f"give the folder that holds them (from {homepage})",
         )
     return found
+
+
+def tell_labels(rows: Dataset, published: Sequence[str], split: str, report: Report) -> None:
+    """Warns of classes of boxes that are not the published ones: figures will not compare."""
+    found = layout(rows.features).names or []
+    if found != list(published):
+        odd = sorted(set(found) ^ set(published))
+        report.add(
+            "warning", f"split {split}", "objects", expected=f"the {len(published)} published categories",
+            found=f"{len(found)}; only in one of the two: {cell(', '.join(odd), 200)}" if odd else "another order",
+            fix="nothing, if it is meant so",
+        )  # fmt: skip
 
 
 def finish(splits: Mapping[str, Dataset], published: Mapping[str, int], report: Report) -> DatasetDict:

@@ -11,8 +11,9 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import backbones, cards, data, examples, images, metric_modules, plots, record, streaming, training
+from hf_fashion import backbones, data, examples, images, metric_modules, plots, record, streaming, training
 from hf_fashion import metrics as plain_metrics
+from hf_fashion.arguments import CardArguments, DatasetArguments, SplitArguments
 from hf_fashion.errors import InputError, in_range
 
 # What `compute_metrics` gives, and so what may choose a checkpoint.
@@ -22,7 +23,7 @@ COLUMNS = Features({"image": Image(), "label": Value("string")})
 
 
 @dataclass
-class PhotoArguments:
+class PhotoArguments(DatasetArguments):
     """Settings that say which photos, and how to read them."""
 
     _argument_group_name = "photos"
@@ -35,13 +36,6 @@ class PhotoArguments:
             "hf_fashion), or the raw files of a public dataset: NAME:FOLDER with fashion_mnist, clothing, "
             "fashion_product_images or deepfashion for NAME."
         },
-    )
-    dataset_config: str | None = field(
-        default=None, metadata={"help": "Which configuration (subset) of a Hub dataset."}
-    )
-    dataset_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub dataset."})
-    image_column: str | None = field(
-        default=None, metadata={"help": "Column of the photos, where it is not found by itself."}
     )
     label_column: str | None = field(
         default=None, metadata={"help": "Column of the labels, where it is not found by itself."}
@@ -63,35 +57,9 @@ class PhotoArguments:
             "help": "Take labels that differ in case or blanks only (Dress, dress) for one; run.json says which."
         },
     )
-    on_bad_image: Literal["stop", "drop"] = field(
-        default="stop",
-        metadata={"help": "On photos that cannot be read: stop, or drop them and go on; run.json names them."},
-    )
-    max_pixels: int = field(
-        default=images.LIMITS.max_pixels,
-        metadata={
-            "help": "A photo of more pixels (width x height) cannot be read: it is refused by its header. 25 million "
-            "take up to 500 MB of memory."
-        },
-    )
-    max_bytes: int = field(
-        default=images.LIMITS.max_bytes, metadata={"help": "A photo whose file has more bytes cannot be read."}
-    )
-    min_side: int = field(
-        default=images.LIMITS.min_side, metadata={"help": "Warn of photos whose shorter side has fewer pixels."}
-    )
-    max_aspect: float = field(
-        default=images.LIMITS.max_aspect,
-        metadata={"help": "Warn of photos whose longer side is more than so many times the shorter."},
-    )
-
-    @property
-    def limits(self) -> images.Limits:
-        """What a photo may be, for all that decodes one."""
-        return images.Limits(self.max_pixels, self.max_bytes, self.min_side, self.max_aspect)
 
     def __post_init__(self) -> None:
-        _ = self.limits  # refuses values that make no sense
+        super().__post_init__()
         if self.label_column and self.label_columns:
             raise InputError(
                 "--label_column with --label_columns", expected="one of the two",
@@ -101,29 +69,11 @@ class PhotoArguments:
 
 
 @dataclass
-class Arguments(PhotoArguments):
+class Arguments(PhotoArguments, SplitArguments, CardArguments):
     """Settings of the recipe."""
 
     _argument_group_name = "photos, model and method"
 
-    split_by: str | None = field(
-        default=None,
-        metadata={
-            "help": "Column (seller, product, ...): photos with the same value in it go to the same split, where "
-            "splits are cut off."
-        },
-    )
-    validation_share: float = field(
-        default=0.15,
-        metadata={"help": "Share of the photos that is cut off for validation, where the dataset has no such split."},
-    )
-    test_share: float = field(
-        default=0.15,
-        metadata={"help": "Share of the photos that is cut off for the test, where the dataset has no such split."},
-    )
-    split_seed: int | None = field(
-        default=None, metadata={"help": "Decides which photos are cut off for validation and test. Default: --seed."}
-    )
     streaming: bool = field(
         default=False,
         metadata={
@@ -167,29 +117,6 @@ class Arguments(PhotoArguments):
         metadata={"help": "Training photos are cropped at random; at least this share of the area is kept."},
     )
     flip: bool = field(default=True, metadata={"help": "Mirror half of the training photos; --no_flip: none."})
-    card_prose: str | None = field(
-        default=None, metadata={"help": "Markdown file with intended use and limits, for the card."}
-    )
-    card_photos: bool = field(
-        default=True,
-        metadata={"help": "Put three photos of the test split beside the card, as examples; --no_card_photos: none."},
-    )
-    license: str | None = field(
-        default=None, metadata={"help": "Licence of the trained model, for the card, as apache-2.0."}
-    )
-    license_name: str | None = field(
-        default=None, metadata={"help": "With --license other: its name, as my-license-1.0."}
-    )
-    license_link: str | None = field(
-        default=None, metadata={"help": "With --license other: LICENSE, a file beside the model, or a URL."}
-    )
-    benchmark_id: str | None = field(
-        default=None,
-        metadata={
-            "help": "DATASET or DATASET:TASK, a benchmark on the Hub that the photos are: writes .eval_results, which "
-            "its leaderboard reads."
-        },
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,8 +125,7 @@ class Arguments(PhotoArguments):
                 "--label_separator", expected="--label_columns, whose cells it parts", found="none",
                 fix="--label_columns NAME, or leave it out",
             )  # fmt: skip
-        for name in ("validation_share", "test_share"):
-            in_range(name, getattr(self, name), 0.0, 0.9)
+        self.refuse_splits()
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
         in_range("shuffle_buffer", self.shuffle_buffer, 1, 1e6)
         if not self.streaming and self.shuffle_buffer != 1000:
@@ -218,16 +144,7 @@ class Arguments(PhotoArguments):
                     f"--{name} with --streaming", expected="splits and lists of labels that the files have already",
                     found=f"--{name} {given}", fix="leave one of the two out",
                 )  # fmt: skip
-        if self.split_seed is not None:
-            in_range("split_seed", self.split_seed, 0, 2**32 - 1)
-        cards.refuse_prose(self.card_prose)
-        cards.refuse_license(self.license)
-        cards.refuse_benchmark(self.benchmark_id, self.dataset)
-        if (self.license_name or self.license_link) and self.license != "other":
-            raise InputError(
-                "--license_name, --license_link", expected="--license other", found=f"--license {self.license}",
-                fix="--license other, or leave them out",
-            )  # fmt: skip
+        self.refuse_card(self.dataset)
         if self.from_scratch and self.freeze != "none":
             raise InputError(
                 f"--from_scratch True --freeze {self.freeze}", expected="one of the two",

@@ -1,8 +1,14 @@
 """Training: transformers' Trainer and its arguments, and plain objects that a recipe hands to it."""
 
 from hf_fashion.training import checkpoints
-from hf_fashion.training.arguments import FashionTrainingArguments, MethodArguments
+from hf_fashion.training.arguments import (
+    DetectionTrainingArguments,
+    FashionTrainingArguments,
+    LearningArguments,
+    MethodArguments,
+)
 from hf_fashion.training.averaging import MovingAverage
+from hf_fashion.training.detecting import DetectionCollator, DetectionTrainer
 from hf_fashion.training.lora import add_lora, merge
 from hf_fashion.training.losses import class_weights, classification_loss
 from hf_fashion.training.mixing import MixCollator
@@ -15,8 +21,12 @@ from hf_fashion.training.trainer import FashionTrainer, StopOnNonFiniteLoss, dev
 
 __all__ = [
     "Balanced",
+    "DetectionCollator",
+    "DetectionTrainer",
+    "DetectionTrainingArguments",
     "FashionTrainer",
     "FashionTrainingArguments",
+    "LearningArguments",
     "MethodArguments",
     "MixCollator",
     "MovingAverage",

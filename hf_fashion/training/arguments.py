@@ -87,7 +87,50 @@ class FashionTrainingArguments(TrainingArguments):
 
 
 @dataclass
-class MethodArguments:
+class LearningArguments:
+    """Settings of how the parts of a net learn, of any task."""
+
+    _argument_group_name = "method (each off by default)"
+
+    head_learning_rate: float | None = field(
+        default=None, metadata={"help": "Learning rate of the head, apart from the backbone's."}
+    )
+    layer_decay: float | None = field(
+        default=None, metadata={"help": "Each stage learns at this share of the next one's rate; usual: 0.65 to 0.9."}
+    )
+    moving_average: float | None = field(
+        default=None,
+        metadata={"help": "Measure and keep a moving average of the weights; 0.99 for some hundred steps, or more."},
+    )
+    early_stopping_patience: int | None = field(
+        default=None, metadata={"help": "Stop when so many evaluations in a row were no better."}
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
+    )
+    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
+
+    def __post_init__(self) -> None:
+        in_range("lora_alpha", self.lora_alpha, 1e-6, 1e6)
+        for name, lowest, highest in (
+            ("head_learning_rate", 0.0, 10.0),
+            ("layer_decay", 1e-6, 1.0),
+            ("moving_average", 0.0, 0.999999),
+            ("early_stopping_patience", 1, 1e6),
+            ("lora_rank", 1, 1024),
+        ):
+            value = getattr(self, name)
+            if value is not None:
+                in_range(name, value, lowest, highest)
+        if self.lora_rank and (self.head_learning_rate or self.layer_decay):
+            raise InputError(
+                "--lora_rank with --head_learning_rate or --layer_decay", expected="one of the two",
+                found="both: with LoRA the net's own weights do not learn", fix="leave one out",
+            )  # fmt: skip
+
+
+@dataclass
+class MethodArguments(LearningArguments):
     """Settings of what is handed to the Trainer beside the net: against a long tail, noise, and too few photos."""
 
     _argument_group_name = "method (each off by default, but for --precision)"
@@ -107,23 +150,6 @@ class MethodArguments:
     )
     mixup: float = field(default=0.0, metadata={"help": "Blend pairs of photos; Beta's alpha, usual: 0.2."})
     cutmix: float = field(default=0.0, metadata={"help": "Paste a part of a photo into another; alpha, usual: 1."})
-    head_learning_rate: float | None = field(
-        default=None, metadata={"help": "Learning rate of the head, apart from the backbone's."}
-    )
-    layer_decay: float | None = field(
-        default=None, metadata={"help": "Each stage learns at this share of the next one's rate; usual: 0.65 to 0.9."}
-    )
-    moving_average: float | None = field(
-        default=None,
-        metadata={"help": "Measure and keep a moving average of the weights; 0.99 for some hundred steps, or more."},
-    )
-    early_stopping_patience: int | None = field(
-        default=None, metadata={"help": "Stop when so many evaluations in a row were no better."}
-    )
-    lora_rank: int | None = field(
-        default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
-    )
-    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
     precision: Literal["auto", "full"] = field(
         default="auto",
         metadata={
@@ -133,25 +159,10 @@ class MethodArguments:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         in_range("focal_gamma", self.focal_gamma, 0.0, 10.0)
         in_range("mixup", self.mixup, 0.0, 100.0)
         in_range("cutmix", self.cutmix, 0.0, 100.0)
-        in_range("lora_alpha", self.lora_alpha, 1e-6, 1e6)
-        for name, lowest, highest in (
-            ("head_learning_rate", 0.0, 10.0),
-            ("layer_decay", 1e-6, 1.0),
-            ("moving_average", 0.0, 0.999999),
-            ("early_stopping_patience", 1, 1e6),
-            ("lora_rank", 1, 1024),
-        ):
-            value = getattr(self, name)
-            if value is not None:
-                in_range(name, value, lowest, highest)
-        if self.lora_rank and (self.head_learning_rate or self.layer_decay):
-            raise InputError(
-                "--lora_rank with --head_learning_rate or --layer_decay", expected="one of the two",
-                found="both: with LoRA the net's own weights do not learn", fix="leave one out",
-            )  # fmt: skip
 
     @property
     def mixes(self) -> bool:
@@ -163,3 +174,16 @@ class MethodArguments:
         """The exponents of `class_weights` and `sampler`."""
         exponents = {"none": 0.0, "shuffle": 0.0, "sqrt": 0.5, "balanced": 1.0}
         return {"class_weights": exponents[self.class_weights], "sampler": exponents[self.sampler]}
+
+
+@dataclass
+class DetectionTrainingArguments(FashionTrainingArguments):
+    """`FashionTrainingArguments` with defaults for a detector of the DETR family."""
+
+    num_train_epochs: float = field(default=30.0, metadata={"help": "Passes over the training photos."})
+    per_device_train_batch_size: int = field(default=8, metadata={"help": "Photos a step and device."})
+    per_device_eval_batch_size: int = field(default=8, metadata={"help": "Photos a step and device in evaluation."})
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of AdamW."})
+    weight_decay: float = field(default=1e-4, metadata={"help": "AdamW's weight decay."})
+    max_grad_norm: float = field(default=0.1, metadata={"help": "Gradients are scaled down to this norm."})
+    metric_for_best_model: str = field(default="map", metadata={"help": "What 'best' means, on validation."})

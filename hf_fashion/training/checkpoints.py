@@ -57,8 +57,27 @@ def damaged(checkpoint: str | Path) -> list[str]:
         checkpoint: A folder checkpoint-<step>.
     """
     folder = Path(checkpoint)
+    if not folder.is_dir():
+        return ["it is not there"]
     found = list(_differing(folder)) if (folder / MANIFEST).is_file() else []
     return found or list(_not_finite(folder))
+
+
+def best(checkpoint: str | Path) -> Path | None:
+    """The best checkpoint of a run, as a checkpoint of it says; None when it names none.
+
+    It is looked for beside that checkpoint. The path in it is that of the day when it was written: a run that was
+    moved or renamed since would end with other weights than its best, one that was copied with those of the original.
+
+    Args:
+        checkpoint: A folder checkpoint-<step>, whole.
+    """
+    folder = Path(checkpoint)
+    stored = json.loads((folder / FILES[0]).read_text(encoding="utf-8")).get("best_model_checkpoint")
+    if not stored:
+        return None
+    here = folder.parent / Path(stored).name
+    return here if here.is_dir() or not Path(stored).is_dir() else Path(stored)
 
 
 def newest(run: str | Path) -> tuple[Path | None, dict[Path, list[str]]]:

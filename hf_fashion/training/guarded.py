@@ -72,6 +72,7 @@ class GuardedTrainer(Trainer):
                 self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
                 self._beginning.restore(self)
                 release_memory()
+            self._refuse_not_finite()
             if self._asked_to_end or (self._signals.seen and self.args.world_size == 1):
                 raise Interrupted(f"{self._signals.seen}: training was done")
         return done
@@ -89,6 +90,17 @@ class GuardedTrainer(Trainer):
                 expected="one that is whole", found="; ".join(bad), fix="--resume_from_checkpoint last",
             )  # fmt: skip
         return found
+
+    def _refuse_not_finite(self) -> None:
+        """Looks at the weights that a training ends with: those of its last step no loss was computed with."""
+        told = cast(torch.nn.Module, self.model).state_dict()
+        bad = [name for name, value in told.items() if not torch.isfinite(value).all()]
+        if bad:
+            raise InputError(
+                f"training ended at step {self.state.global_step}", expected="finite weights",
+                found=f"values that are not, in {len(bad)} tensors ({bad[0]}, ...)",
+                fix="a lower --learning_rate, or --max_grad_norm 1.0; go on from the last good checkpoint",
+            )  # fmt: skip
 
     def _note(self, **entries: Any) -> None:
         record.note(str(self.args.output_dir), **entries)
@@ -275,11 +287,13 @@ class GuardedTrainer(Trainer):
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> tuple[int, int]:
         begin: tuple[int, int] = super()._init_training_state(*args, **kwargs)
-        best = self.state.best_model_checkpoint
-        if best is not None and (bad := checkpoints.damaged(best)):
-            if self.is_world_process_zero():
-                print(f"the best checkpoint so far, {best}, is left out: {'; '.join(bad)}; the best is chosen anew")
-            self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
+        best = None if self._kept is None else checkpoints.best(self._kept)
+        if best is not None:
+            self.state.best_model_checkpoint = str(best)
+            if bad := checkpoints.damaged(best):
+                if self.is_world_process_zero():
+                    print(f"the best checkpoint so far, {best}, is left out: {'; '.join(bad)}; it is chosen anew")
+                self.state.best_model_checkpoint = self.state.best_metric = self.state.best_global_step = None
         return begin
 
     def _finalize_training(self, *args: Any, **kwargs: Any) -> TrainOutput:

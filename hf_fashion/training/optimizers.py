@@ -5,7 +5,7 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, Trainer, TrainingArguments
 
-from hf_fashion.backbones.freezing import head_layers, stages
+from hf_fashion.backbones.freezing import backbone_parameters, stages
 from hf_fashion.errors import InputError, in_range, library_errors
 
 
@@ -17,7 +17,7 @@ def parameter_groups(
     head_learning_rate: float | None = None,
     layer_decay: float | None = None,
 ) -> list[dict[str, Any]]:
-    """The learning parameters of a classifier in groups, each with its learning rate and weight decay.
+    """The learning parameters of a net in groups, each with its learning rate and weight decay.
 
     With `layer_decay` the last stage learns at `learning_rate` times it, the stage before at that times it again, and
     so on down to the embeddings (Clark et al. 2020, arXiv 2003.10555; Bao et al. 2021, arXiv 2106.08254). A norm after
@@ -27,10 +27,11 @@ def parameter_groups(
     Weights decay as in `Trainer`: all but biases and the norms that it knows by class or name.
 
     Args:
-        model: An image classifier, or one from `add_lora`; parameters that are frozen are left out.
+        model: An image classifier or a detector, or one from `add_lora`; parameters that are frozen are left out.
         learning_rate: Peak rate of the backbone.
         weight_decay: Of every weight but biases and norms.
-        head_learning_rate: Peak rate of the layers that give the logits; None for the backbone's.
+        head_learning_rate: Peak rate of the layers that give the logits, and of all of a detector that comes after its
+            backbone; None for the backbone's.
         layer_decay: Above 0, up to 1; None for none.
 
     Returns:
@@ -44,7 +45,7 @@ def parameter_groups(
     in_range("head_learning_rate", learning_rate if head_learning_rate is None else head_learning_rate, 0.0, 10.0)
     in_range("layer_decay", 1.0 if layer_decay is None else layer_decay, 1e-6, 1.0)
     net: PreTrainedModel = cast(Any, model).get_base_model() if hasattr(model, "get_base_model") else model
-    head = {id(parameter) for layer in head_layers(net) for parameter in layer.parameters()}
+    backbone = set(backbone_parameters(net))
     depth: dict[str, int] = {}  # how many stages from the end; what is in none of them is at 0
     if layer_decay is not None:
         rows = stages(net)
@@ -54,7 +55,7 @@ def parameter_groups(
     groups: dict[tuple[float, bool], list[torch.nn.Parameter]] = {}
     for name, parameter in net.named_parameters():
         if parameter.requires_grad:
-            place = float("inf") if id(parameter) in head else depth.get(name, 0)
+            place = depth.get(name, 0) if name in backbone else float("inf")
             groups.setdefault((place, name not in decaying), []).append(parameter)
     if not groups:
         raise InputError(

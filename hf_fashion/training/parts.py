@@ -4,7 +4,7 @@ import torch
 from transformers import EarlyStoppingCallback, PreTrainedModel, TrainerCallback, TrainingArguments
 
 from hf_fashion.errors import InputError
-from hf_fashion.training.arguments import MethodArguments
+from hf_fashion.training.arguments import LearningArguments, MethodArguments
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.mixing import MixCollator
 from hf_fashion.training.optimizers import optimizer
@@ -15,14 +15,14 @@ def collator(num_classes: int, method: MethodArguments) -> MixCollator | None:
     return MixCollator(num_classes, method.mixup, method.cutmix) if method.mixes else None
 
 
-def rates(model: PreTrainedModel, args: TrainingArguments, method: MethodArguments) -> torch.optim.Optimizer | None:
+def rates(model: PreTrainedModel, args: TrainingArguments, method: LearningArguments) -> torch.optim.Optimizer | None:
     """The optimizer, where parts of the net learn at rates of their own."""
     if method.head_learning_rate is None and method.layer_decay is None:
         return None
     return optimizer(model, args, head_learning_rate=method.head_learning_rate, layer_decay=method.layer_decay)
 
 
-def callbacks(method: MethodArguments, args: TrainingArguments) -> list[TrainerCallback]:
+def callbacks(method: LearningArguments, args: TrainingArguments) -> list[TrainerCallback]:
     """`callbacks` for the Trainer.
 
     Raises:

@@ -4,11 +4,12 @@ import re
 from urllib.parse import quote
 
 from classifier import Classifier
-from huggingface_hub import ModelCard
+from huggingface_hub import ModelCard, constants
 
 from hf_fashion import backbones
 
 TITLE = "What is in the photo?"
+NOT_MEASURED = "How sure its answers are was not measured for this model: a high score may be wrong, too."
 LONGEST = 3000  # characters of a card's section on the intended use
 
 
@@ -26,10 +27,12 @@ class About:
         card = classifier.folder / "README.md"
         text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
         shown = plain(str(name if told["kind"] == "hub" else told["name"]))
-        link = f"[{shown}](https://huggingface.co/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
+        link = f"[{shown}]({constants.ENDPOINT}/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
         licence = plain(str(told["license"]))
         self.title = TITLE
         self.heading = f"# {TITLE}\nDrop a photo: the model {link} (licence: {licence}) says {_what(classifier)}."
+        if classifier.attributes is None and classifier.unsure_below is None:
+            self.heading += f"\n\n{NOT_MEASURED}"
         self.text = f"{_how_sure(classifier)}\n\n{intended_use(text)}"
 
 
@@ -46,7 +49,10 @@ def _how_sure(classifier: Classifier) -> str:
     if classifier.attributes is not None:
         return "Where several labels may be right, those are named whose scores reach thresholds chosen on validation."
     if classifier.unsure_below is None:
-        return "Nobody has measured below which score this model is unsure."
+        return (
+            "Nobody has measured below which score this model is unsure; only answers whose best two scores are close "
+            "are marked."
+        )
     if classifier.unsure_below >= 1:
         return "**Unsure** is said of every answer: at no score were 95 in 100 of the validation photos right."
     return (

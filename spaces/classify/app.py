@@ -9,6 +9,8 @@ a Space says it; else an ImageNet net that needs no Hub.
 """
 
 import os
+import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,23 +20,40 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
 
 import answers
 import gradio as gr
-from about import About
-from classifier import MAX_BYTES, Classifier
+import httpx2
+from about import TITLE, About, plain
+from classifier import LIMITS, MAX_BYTES, THUMBNAIL, Classifier
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
-from huggingface_hub import metadata_load
+from huggingface_hub import metadata_load, snapshot_download
+
+from hf_fashion.errors import InputError
+from hf_fashion.images import decode
 
 HERE = Path(__file__).parent
 AT_ONCE = 12  # photos in one answer
 MOST = 100  # photos in one request; the rest of a longer list would be looked at for nothing
+BUILT_IN = "efficientnet-lite0"  # an ImageNet net that needs no Hub
+SHIPPED = {"dress", "hat", "shirt", "shoes", "shorts", "t-shirt"}  # photos of `examples`, called by what is on them
 KEPT = 30  # minutes that an upload stays on the disk
 CLEANED = 5  # minutes from one look for old uploads to the next
+# The answer is read out when it changes: the focus stays where it is. And Gradio gives an example's picture no text:
+# its button is called by its file's name, also when it is drawn anew. No event: visitors could send something to it.
+ON_LOAD = """
+element.ariaLive = "polite";
+const name = () => document.querySelectorAll("button.gallery-item img").forEach((image) => {
+  const file = decodeURIComponent(image.src.split("/").pop());
+  image.closest("button").ariaLabel = "Example: " + file.replace(/\\.\\w+$/, "");
+});
+new MutationObserver(name).observe(document.body, {childList: true, subtree: true, attributeFilter: ["src"]});
+name();
+"""
 
 
 def model() -> tuple[str, str | None]:
     """The model that the settings name, and its revision."""
-    named = (metadata_load(HERE / "README.md") or {}).get("models") or ["efficientnet-lite0"]
-    return os.environ.get("MODEL") or named[0], os.environ.get("MODEL_REVISION")
+    named = (metadata_load(HERE / "README.md") or {}).get("models") or [BUILT_IN]
+    return os.environ.get("MODEL") or named[0], os.environ.get("MODEL_REVISION") or None
 
 
 class Page(gr.Blocks):
@@ -84,12 +103,56 @@ def only_uploads(component: Any) -> None:
     component.async_move_resource_to_block_cache = take
 
 
+def examples_of(name: str, revision: str | None, classifier: Classifier) -> list[Path]:
+    """Photos to try: your own in `examples/`; else those of the model's repo or folder (`widget/`), as small copies;
+    else those of `examples/` whose label the model knows."""
+    beside = sorted((HERE / "examples").glob("*.*"))
+    if own := [path for path in beside if path.stem not in SHIPPED]:
+        return own
+    if theirs := _widget(name, revision, classifier.folder):
+        return theirs
+    known = {label.casefold() for label in classifier.labels}
+    return [path for path in beside if name == BUILT_IN or path.stem in known]
+
+
+def _widget(name: str, revision: str | None, folder: Path) -> list[Path]:
+    """The photos of the model's page; decoded, so that what a browser gets is pixels and nothing else."""
+    if not Path(name).exists() and "/" in name:
+        try:
+            folder = Path(snapshot_download(name, revision=revision, allow_patterns=["widget/*.jpg"]))
+        except (httpx2.HTTPError, OSError, RuntimeError, ValueError):  # a page without examples is a page
+            return []
+    made = []
+    for path in sorted(folder.glob("widget/*.jpg"))[:6]:
+        try:
+            photo = decode(path, limits=LIMITS)
+        except ValueError:
+            continue
+        photo.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
+        made.append(Path(tempfile.mkdtemp(prefix="example_")) / path.name)
+        photo.save(made[-1], quality=90)
+    return made
+
+
+def not_loaded(name: str, error: InputError) -> gr.Blocks:
+    """What a Space shows whose model cannot be loaded."""
+    print(f"error: {error}", file=sys.stderr)
+    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
+        gr.Markdown(
+            f"# {TITLE}\nThe model **{plain(name)}** could not be loaded: {plain(error.found)}.\n\n"
+            "If it is private, its owner sets a token that may read it as the secret `HF_TOKEN` of this Space "
+            "(Settings, Variables and secrets), or makes the model public; if the name is wrong, the variable `MODEL` "
+            "there says another. Then the Space is started anew."
+        )
+    return page
+
+
 def build(name: str, revision: str | None = None) -> gr.Blocks:
     """The page of one model."""
     classifier = Classifier(name, revision)
     about = About(name, revision, classifier)
 
-    def show(photos: Sequence[Path], of: int) -> str:
+    def show(photos: Sequence[Path], left: Sequence[Path] = ()) -> str:
         seen: list[Any] = []
         for photo in photos:
             try:
@@ -97,14 +160,15 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
             except ValueError as reason:
                 seen.append((reason, photo.name))
         said = classifier.say([one[0] for one in seen if len(one) == 3])
-        return answers.page(seen, said, of) if photos else answers.WAITING
+        return answers.page(seen, said, [path.name for path in left]) if photos else answers.WAITING
 
     def show_uploads(photos: Any) -> str:
         several = photos if isinstance(photos, list) else [photos] if photos else []
-        return show([upload(photo) for photo in several[:AT_ONCE]], len(several))
+        every = [upload(photo) for photo in several]
+        return show(every[:AT_ONCE], every[AT_ONCE:])
 
     def show_example(number: int) -> str:
-        return show([examples[number]], 1)
+        return show([examples[number]])
 
     def classify(photo: dict[str, Any] | None) -> dict[str, Any]:
         """Says which label of the model fits a photo, and how sure the model is.
@@ -123,7 +187,7 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
             raise gr.Error(f"This photo cannot be used: {reason}", print_exception=False) from None
         return answers.as_dict(classifier.say([pixels])[0])
 
-    examples = sorted((HERE / "examples").glob("*.*"))
+    examples = examples_of(name, revision, classifier)
     private: dict[str, Any] = {"preprocess": False, "api_visibility": "private", "concurrency_limit": 16}
     with Page(title=about.title, delete_cache=(CLEANED * 60, KEPT * 60), analytics_enabled=False) as page:
         gr.Markdown(about.heading)
@@ -136,14 +200,13 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
                         sources=["webcam"], label="Camera", type="filepath", image_mode=None, buttons=[], height=320,
                         webcam_options=gr.WebcamOptions(mirror=False),
                     )  # fmt: skip
+                if examples:
+                    tried = gr.Dataset(
+                        components=[gr.Image(visible=False)], samples=[[str(path)] for path in examples],
+                        label="Or try one of these", type="index",
+                    )  # fmt: skip
             with gr.Column():
-                # Read out when it changes: the focus stays where it is.
-                said = gr.HTML(answers.WAITING, elem_id="answers", js_on_load="element.ariaLive = 'polite'")
-        if examples:
-            tried = gr.Dataset(
-                components=[gr.Image(visible=False)], samples=[[str(path)] for path in examples],
-                label="Or try one of these", type="index",
-            )  # fmt: skip
+                said = gr.HTML(answers.WAITING, elem_id="answers", js_on_load=ON_LOAD)
         with gr.Accordion("What this model is for, and its limits", open=False):
             gr.Markdown(about.text)
         gr.Markdown(f"Photos are used for the answer only, and deleted within {KEPT + CLEANED} minutes.")
@@ -166,6 +229,7 @@ LAUNCH: dict[str, Any] = {
         primary_hue="indigo", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]
     ),
     "css_paths": HERE / "page.css",
+    "i18n": gr.I18n(en={"upload_text.drop_file": "Drop photos here", "upload_text.click_to_upload": "Choose photos"}),
     "footer_links": ["api", "gradio", "settings"],
     "max_file_size": MAX_BYTES,
     "enable_monitoring": False,
@@ -174,5 +238,17 @@ LAUNCH: dict[str, Any] = {
     "ssr_mode": False,
 }
 
+
+def main() -> None:
+    name, revision = model()
+    try:
+        page = build(name, revision)
+    except InputError as error:
+        if "SPACE_ID" not in os.environ:
+            sys.exit(f"\nerror: {error}\n")
+        page = not_loaded(name, error)
+    page.launch(**LAUNCH)
+
+
 if __name__ == "__main__":
-    build(*model()).launch(**LAUNCH)
+    main()

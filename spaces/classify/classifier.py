@@ -93,6 +93,11 @@ class Classifier:
             ValueError: It cannot be read, or is too large; the text is the reason.
         """
         width, height = probe(photo)
+        if width * height > LIMITS.max_pixels:
+            raise ValueError(
+                f"too many pixels, {width:,} x {height:,}. Photos of up to {LIMITS.max_pixels // 10**6} million "
+                "pixels are taken: save a smaller copy, 2,000 pixels wide for instance, and drop that"
+            )
         with self._large if width * height > LARGE else nullcontext(), self._decoding:
             image = decode(photo, limits=LIMITS)
             pixels = self.processor(image, return_tensors="pt")["pixel_values"]

@@ -1,0 +1,178 @@
+"""`recipes/detect.py`, run as a user would, and the folder that it leaves."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+from safetensors.torch import load_file
+from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_detector
+
+from hf_fashion import backbones, data, metrics, record, training
+from hf_fashion.errors import InputError
+from hf_fashion.recipes import detect as recipe
+from hf_fashion.tasks import detect
+
+QUICK = [
+    "--num_train_epochs", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--use_cpu", "True",
+    "--disable_tqdm", "True",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("detect")
+    boxed_folder(place / "photos")
+    for kind in ("rt_detr_v2", "detr"):
+        tiny_detector(kind, place / kind)
+        recipe.main(run_of(place, kind, place / f"run-{kind}"))
+    return place
+
+
+def run_of(place, kind, folder, *more):
+    return [
+        "--model",
+        str(place / kind),
+        "--dataset",
+        str(place / "photos"),
+        *QUICK,
+        "--output_dir",
+        str(folder),
+        *more,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "detr"])
+def test_the_folder_holds_all_that_the_design_names(place, kind):
+    folder = place / f"run-{kind}"
+    run = record.read(folder)
+    assert run.info["status"] == "finished" and run.info["recipe"] == "detect"
+    assert run.info["dataset"]["sizes"] == {"train": 12, "validation": 6, "test": 7}
+    drawn = {path.stem for path in (folder / "plots").iterdir()}
+    assert drawn >= {"learning_curve", "precision_recall", "ap_by_class", "errors"}
+    results = run.results
+    assert (results["split"], results["n"], results["validation"]["n"]) == ("test", 7, 6)
+    assert results["map_low"] <= results["map"] <= results["map_high"]
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.pipeline_tag == "object-detection" and card.data.library_name == "transformers"
+    told = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert told["map_50"] == pytest.approx(results["map_50"], abs=5e-5)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["id2label"] == {str(number): name for number, name in enumerate(NAMES)}
+    assert 0 < config["score_threshold"] <= 1
+    assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+
+
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "detr"])
+def test_the_figures_count_the_boxes_that_are_stored(place, kind):
+    run = record.read(place / f"run-{kind}")
+    rows = record.of_split(run.predictions, "test")
+    assert len(set(rows["image_id"])) == 7
+    said = [{"boxes": one["bbox"], "scores": one["score"], "labels": one["category"]} for one in rows["detections"]]
+    truth = [{"boxes": one["bbox"], "labels": one["category"], "area": one["area"]} for one in rows["objects"]]
+    counted = metrics.detection(
+        metrics.Detections.of_images(said, "xywh"), metrics.Annotations.of_images(truth), NAMES, n_resamples=0
+    )
+    assert counted["map"] == pytest.approx(run.results["map"])
+    stored = data.load(str(place / "photos"), detect.COLUMNS)[0]["test"]
+    assert rows["objects"] == stored["objects"]
+
+
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "detr"])
+def test_a_process_without_us_gives_the_boxes_that_we_measured(place, kind):
+    """Bare `pipeline` with photos of different shapes; it cuts corners to whole pixels."""
+    code = """
+import json, sys
+sys.modules["hf_fashion"] = None
+from datasets import Dataset
+from transformers import pipeline
+folder, photos = sys.argv[1:]
+detect = pipeline("object-detection", model=folder)
+print(json.dumps([detect(row["image"], threshold=0.0) for row in Dataset.from_parquet(photos)]))
+"""
+    folder = place / f"run-{kind}"
+    command = [sys.executable, "-c", code, str(folder), str(place / "photos" / "test.parquet")]
+    bare = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    rows = record.of_split(record.read(folder).predictions, "test")
+    assert len(bare) == len(rows) == 7
+    for theirs, ours in zip(bare, rows["detections"], strict=True):
+        theirs = sorted(theirs, key=lambda one: -one["score"])
+        assert np.allclose([one["score"] for one in theirs], ours["score"], atol=1e-4)
+        for one, box, label, score in zip(theirs, ours["bbox"], ours["category"], ours["score"], strict=True):
+            if sum(abs(score - other) < 1e-4 for other in ours["score"]) > 1:
+                continue  # of equal scores the order is nobody's
+            corners = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
+            assert one["label"] == NAMES[label] and np.abs(np.array(list(one["box"].values())) - corners).max() < 1.05
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_photos_of_any_shape_are_measured_as_one_by_one(kind, tmp_path):
+    """A batch of several shapes gives the boxes of single photos."""
+    boxed_folder(tmp_path / "photos", train=2, validation=1, test=4)
+    model, processor = backbones.load_detector(tiny_detector(kind, tmp_path / "net"))
+    rows = data.load(str(tmp_path / "photos"), detect.COLUMNS)[0]["test"]
+    found = []
+    for batch in (1, 4):
+        args = training.DetectionTrainingArguments(
+            output_dir=str(tmp_path / "out"), use_cpu=True, disable_tqdm=True, per_device_eval_batch_size=batch
+        )
+        trainer = training.DetectionTrainer(
+            model=model,
+            args=args,
+            processing_class=processor,
+            data_collator=detect.collate(model),
+            eval_dataset=detect.prepare(rows, processor),
+        )
+        found.append(trainer.predict(detect.prepare(rows, processor)).predictions)
+    assert found[0].shape == (4, 100, 6)
+    assert np.allclose(found[0][..., 4], found[1][..., 4], atol=1e-4)
+    sure = np.abs(np.diff(found[0][..., 4], axis=1, append=-9)) > 1e-4
+    assert np.abs(found[0] - found[1])[sure].max() < 0.05
+
+
+def test_what_learns_moves_and_a_second_run_from_the_record_is_equal(place):
+    again = place / "again"
+    recipe.main(["--config", str(place / "run-rt_detr_v2" / "run.json"), "--output_dir", str(again)])
+    one, two = (load_file(folder / "model.safetensors") for folder in (place / "run-rt_detr_v2", again))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    start, end = (backbones.load_detector(place / name)[0].state_dict() for name in ("rt_detr_v2", "again"))
+    moved = {name for name, tensor in end.items() if not torch.equal(tensor, start[name])}
+    assert any("class_embed" in name for name in moved) and any("backbone" in name for name in moved)
+
+
+def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place):
+    """Crops, sizes and canvases are drawn by seed, epoch and row."""
+    more = ["--multi_scale", "64", "96", "--zoom_out", "1.5", "--color", "0.2", "--dense", "1.0", "--sampler", "sqrt",
+            "--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2",
+            "--save_total_limit", "9"]  # fmt: skip
+    whole, part = place / "whole", place / "part"
+    recipe.main(run_of(place, "rt_detr_v2", whole, *more))
+    recipe.main(run_of(place, "rt_detr_v2", part, *more, "--max_steps", "6"))
+    for folder in part.glob("checkpoint-*"):
+        if folder.name != "checkpoint-2":
+            for file in folder.iterdir():
+                file.unlink()
+            folder.rmdir()
+    recipe.main(["--output_dir", str(part), "--resume_from_checkpoint", "last"])
+    one, two = (load_file(folder / "checkpoint-6" / "model.safetensors") for folder in (whole, part))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--detector_config", "[1]"], "a JSON object"),
+        (["--dense", "200"], "dense"),
+        (["--zoom_out", "0.5"], "zoom_out"),
+        (["--metric_for_best_model", "accuracy"], "map, map_50, map_75, loss"),
+        (["--objects_column", "boxes"], "boxes"),
+        (["--multi_scale", "64", "80"], "multiples of 32"),
+        (["--image_size", "80"], "multiples of 32"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(place, more, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        recipe.main(run_of(place, "rt_detr_v2", tmp_path / "run", *more))
