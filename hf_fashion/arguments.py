@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hf_fashion import cards, images
+from hf_fashion import boxes, cards, images
 from hf_fashion.errors import InputError, in_range
 
 
@@ -50,6 +50,26 @@ class DatasetArguments:
 
     def __post_init__(self) -> None:
         _ = self.limits  # refuses values that make no sense
+
+
+@dataclass
+class BoxArguments:
+    """Settings that say what the boxes of the photos are."""
+
+    objects_column: str | None = field(
+        default=None, metadata={"help": "Column of the boxes, where it is not called objects."}
+    )
+    box_format: Literal[boxes.FORMATS] | None = field(  # type: ignore[valid-type]
+        default=None,
+        metadata={"help": "What the four numbers of a box are, where they are not x, y, width, height in pixels."},
+    )
+    on_bad_box: Literal["stop", "clip", "drop"] = field(
+        default="stop",
+        metadata={
+            "help": "On boxes that cannot be right: stop; clip those that are partly outside their photo; or drop, "
+            "besides, those that cannot be mended. run.json says how many."
+        },
+    )
 
 
 @dataclass

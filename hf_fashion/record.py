@@ -40,7 +40,17 @@ VERSIONS_OF = (
     "torchvision",
     "pillow",
 )
-HEADLINE = ("accuracy", "top_5_accuracy", "map", "map_50", "map_75", "mar_100", "precision_macro", "recall_macro", "f1_macro")
+HEADLINE = (
+    "accuracy",
+    "top_5_accuracy",
+    "map",
+    "map_50",
+    "map_75",
+    "mar_100",
+    "precision_macro",
+    "recall_macro",
+    "f1_macro",
+)
 
 
 def new_folder(stem: str, parent: str | Path = "runs") -> str:

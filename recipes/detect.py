@@ -69,8 +69,6 @@ def main(argv: list[str] | None = None) -> record.Run:
         dataset=report.to_dict(), base_model=base_model["base_model"],
     )  # fmt: skip
 
-    if method.lora_rank:
-        model = training.add_lora(model, method.lora_rank, method.lora_alpha)
     trainer = training.DetectionTrainer(
         model=model,
         args=training_args,
@@ -99,8 +97,6 @@ def main(argv: list[str] | None = None) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
-        if method.lora_rank:
-            model = trainer.model = training.merge(model)
 
         # Measured once, after everything was chosen on validation.
         predictions = detect.predict(trainer, dataset, processor, ("validation", "test"), limits=args.limits)

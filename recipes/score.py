@@ -2,7 +2,8 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion"]
 # ///
-"""Measure a finished classifier, ours or anybody's, on any photos with labels; or compare several on the same ones.
+"""Measure a finished classifier or detector, ours or anybody's, on any photos with labels or boxes; or compare several
+classifiers on the same photos.
 
     accelerate launch recipes/score.py --model runs/classify-2026-11-24-1 --dataset other_photos.csv
     accelerate launch recipes/score.py --model google/vit-base-patch16-224 --dataset ./photos
@@ -26,13 +27,14 @@ from transformers import PreTrainedModel, TrainingArguments
 
 from hf_fashion import attributes as groups_of
 from hf_fashion import backbones, cards, checks, comparison, data, images, record, settings, training
+from hf_fashion.arguments import BoxArguments
 from hf_fashion.cards.rules import repo_id
 from hf_fashion.errors import InputError, script
-from hf_fashion.tasks import attributes, classify
+from hf_fashion.tasks import attributes, classify, detect
 
 
 @dataclass
-class Arguments(classify.PhotoArguments):
+class Arguments(classify.PhotoArguments, BoxArguments):
     """Settings of the recipe."""
 
     _argument_group_name = "photos and model"
@@ -69,15 +71,31 @@ def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv)
     args, training_args, changed = settings.parse_args("score", (Arguments, training.FashionTrainingArguments), argv)
     models = args.compare or [args.model]
-    nets = [backbones.load_classifier(model, revision=args.model_revision) for model in models]
-    task, columns = columns_of(args, [net for net, _ in nets])
-    dataset, report = data.load(
-        args.dataset, classify.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column, "label": args.label_column}, label_columns=columns,
-        label_separator=args.label_separator, lone_split="test", merge_labels=args.merge_labels,
-    )  # fmt: skip
+    detectors = [model for model in models if backbones.is_detector(model, args.model_revision)]
+    if detectors and args.compare:
+        raise InputError(
+            "--compare", expected="classifiers", found=f"a detector, {detectors[0]}",
+            fix="measure each by --model, and lay their folders side by side",
+        )  # fmt: skip
+    load_net = backbones.load_detector if detectors else backbones.load_classifier
+    nets = [load_net(model, revision=args.model_revision) for model in models]
+    task, columns = (detect, None) if detectors else columns_of(args, [net for net, _ in nets])
+    source = {"config": args.dataset_config, "revision": args.dataset_revision, "lone_split": "test"}
+    if detectors:
+        dataset, report = data.load(
+            args.dataset, detect.COLUMNS, names={"image": args.image_column, "objects": args.objects_column},
+            box_format=args.box_format, on_bad_box=args.on_bad_box, limits=args.limits, **source,
+        )  # fmt: skip
+    else:
+        dataset, report = data.load(
+            args.dataset, classify.COLUMNS, names={"image": args.image_column, "label": args.label_column},
+            label_columns=columns, label_separator=args.label_separator, merge_labels=args.merge_labels, **source,
+        )  # fmt: skip
     known = {model: told for model in models if (told := seen(report, model, args.model_revision))}
-    checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
+    checks.check(
+        dataset, report, on_bad_image=args.on_bad_image, limits=args.limits, box_format=args.box_format,
+        on_bad_box=args.on_bad_box,
+    ).raise_on_errors()  # fmt: skip
     if training_args.process_index == 0:
         print(report)
     dataset = checks.drop(dataset, report)
@@ -122,10 +140,11 @@ def main(argv: list[str] | None = None) -> record.Run:
             [one] = entrants
             record.write(
                 run, results=one.results, predictions=one.predictions, labels=task.names(task.classes(one.dataset)),
-                plots=task.figures(one.predictions, one.results, one.dataset, limits=args.limits), **one.facts,
+                plots=task.figures(one.predictions, one.results, one.dataset, limits=args.limits, **one.drawn),
+                **one.facts,
             )  # fmt: skip
             shown = record.summary(run)
-        cards.write(run)
+        cards.write(run, task="object-detection" if task is detect else "image-classification")
     print(f"\n{shown}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots")
     return run
 
@@ -145,8 +164,10 @@ class Entrant:
     ) -> None:
         self.task, self.net, self.processor, self.limits = task, net, processor, limits
         self.dataset = labelled(task, dataset, model, net)
-        self.trainer = training.FashionTrainer(
-            model=net, args=args, processing_class=processor,
+        found = task is detect
+        self.drawn = {"threshold": getattr(net.config, "score_threshold", None)} if found else {}
+        self.trainer = (training.DetectionTrainer if found else training.FashionTrainer)(
+            model=net, args=args, processing_class=processor, data_collator=detect.collate(net) if found else None,
             eval_dataset=task.prepare(self.dataset["test"], processor, limits=limits),
         )  # fmt: skip
 

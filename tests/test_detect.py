@@ -14,6 +14,7 @@ from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_detector
 from hf_fashion import backbones, data, metrics, record, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import detect as recipe
+from hf_fashion.recipes import score
 from hf_fashion.tasks import detect
 
 QUICK = [
@@ -101,8 +102,8 @@ print(json.dumps([detect(row["image"], threshold=0.0) for row in Dataset.from_pa
     for theirs, ours in zip(bare, rows["detections"], strict=True):
         theirs = sorted(theirs, key=lambda one: -one["score"])
         assert np.allclose([one["score"] for one in theirs], ours["score"], atol=1e-4)
-        for one, box, label, score in zip(theirs, ours["bbox"], ours["category"], ours["score"], strict=True):
-            if sum(abs(score - other) < 1e-4 for other in ours["score"]) > 1:
+        for one, box, label, surety in zip(theirs, ours["bbox"], ours["category"], ours["score"], strict=True):
+            if sum(abs(surety - other) < 1e-4 for other in ours["score"]) > 1:
                 continue  # of equal scores the order is nobody's
             corners = [box[0], box[1], box[0] + box[2], box[1] + box[3]]
             assert one["label"] == NAMES[label] and np.abs(np.array(list(one["box"].values())) - corners).max() < 1.05
@@ -159,6 +160,21 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place):
     recipe.main(["--output_dir", str(part), "--resume_from_checkpoint", "last"])
     one, two = (load_file(folder / "checkpoint-6" / "model.safetensors") for folder in (whole, part))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_score_measures_a_detector_as_its_run_did(place):
+    folder = place / "scored"
+    score.main(
+        ["--model", str(place / "run-rt_detr_v2"), "--dataset", str(place / "photos" / "test.parquet"),
+         "--use_cpu", "True", "--disable_tqdm", "True", "--output_dir", str(folder)]
+    )  # fmt: skip
+    run, before = record.read(folder), record.read(place / "run-rt_detr_v2")
+    assert run.results["map"] == pytest.approx(before.results["map"]) and run.results["n"] == 7
+    assert (folder / "plots" / "precision_recall.png").is_file() and "object-detection" in (
+        folder / "README.md"
+    ).read_text()
+    with pytest.raises(InputError, match="a detector"):
+        score.main(["--compare", str(place / "run-rt_detr_v2"), str(place / "run-detr"), "--dataset", "sample"])
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ import pytest
 from hf_fashion import training
 from hf_fashion.recipes import check, score, sweep
 from hf_fashion.recipes import classify as recipe
-from hf_fashion.tasks import classify
+from hf_fashion.recipes import detect as detect_recipe
+from hf_fashion.tasks import classify, detect
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("hf_fashion/samples/**/*.md"), *ROOT.glob("model_cards/*.md")]
 RECIPES = {
     "classify": (recipe, classify.Arguments),
+    "detect": (detect_recipe, detect.Arguments, training.LearningArguments, training.DetectionTrainingArguments),
     "score": (score, score.Arguments),
     "sweep": (sweep, classify.Arguments),
 }
@@ -54,7 +56,7 @@ def test_settings_in_commands_exist(page):
     for name, tokens in commands(page.read_text(encoding="utf-8")):
         known = {
             f"--{field}"
-            for group in (RECIPES[name][1], training.MethodArguments, training.FashionTrainingArguments)
+            for group in (*RECIPES[name][1:], training.MethodArguments, training.FashionTrainingArguments)
             for field in group.__dataclass_fields__
         } | {"--config", "--help"}
         known |= OF_SWEEPS if name == "sweep" else set()
@@ -68,6 +70,7 @@ def test_settings_named_in_the_prose_exist():
         for group in (
             classify.Arguments,
             check.Arguments,
+            detect.Arguments,
             training.MethodArguments,
             training.FashionTrainingArguments,
         )  # fmt: skip
@@ -75,7 +78,7 @@ def test_settings_named_in_the_prose_exist():
     }
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file
         num_processes num_machines main_process_ip machine_rank nproc_per_node public overwrite verify type
-        no_card_photos bf"""
+        no_card_photos repo bf"""
     known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
 

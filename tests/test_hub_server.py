@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -383,5 +384,10 @@ def test_the_command_prints_what_to_export():
             page = urllib.request.urlopen(found).read().decode()
             assert 'href="/ada/shirts"' in page
             assert "initial commit" in urllib.request.urlopen(f"{found}/ada/shirts").read().decode()
+            # What clients keep of an earlier Hub, whose repos are gone, is not taken for this one's.
+            home = Path(exported["HF_HOME"])
+            assert home.is_dir() and not any(home.iterdir()) and home.name != "hub_double"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0 and not home.exists()
         finally:
             process.terminate()

@@ -15,11 +15,12 @@ import yaml
 from accelerate.commands import launch
 from safetensors.torch import load_file
 from tiny import photos, tiny
+from tiny_detectors import boxed_folder, tiny_detector
 from torch.distributed import run as torchrun
 
 from hf_fashion import record
 from hf_fashion.errors import INTERRUPTED
-from hf_fashion.recipes import classify, score
+from hf_fashion.recipes import classify, detect, score
 from hf_fashion.training import checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -238,3 +239,27 @@ def test_configs_are_named_here_ship_and_do_not_hide_the_library():
     assert all(yaml.safe_load((CONFIGS / name).read_text())["mixed_precision"] == "no" for name in names)
     packaged = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
     assert "accelerate/*.yaml" in packaged["hf_fashion.recipes"]
+
+
+def test_a_detector_of_two_processes_counts_each_photo_once(tmp_path):
+    """Of 10, 5 and 5 photos, of which two processes cannot take equally many."""
+    boxed_folder(tmp_path / "photos", train=10, validation=5, test=5)
+    tiny_detector("rt_detr_v2", tmp_path / "net")
+
+    def argv(batch, folder):
+        return [
+            "--model", "net", "--dataset", "photos", "--use_cpu", "True", "--disable_tqdm", "True",
+            "--num_train_epochs", "1", "--per_device_train_batch_size", str(batch),
+            "--per_device_eval_batch_size", "2",
+            "--learning_rate", "1e-4", "--dense", "1", "--output_dir", folder,
+        ]  # fmt: skip
+
+    done = start(TORCHRUN, "detect", *argv(2, "two"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        detect.main(argv(4, "one"))
+    one, two = record.read(tmp_path / "one"), record.read(tmp_path / "two")
+    assert two.results["n"] == 5 and two.results["validation"]["n"] == 5
+    assert sorted(two.predictions["image_id"]) == sorted(one.predictions["image_id"])
+    assert len(set(two.predictions["image_id"])) == 10

@@ -9,6 +9,7 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from html import unescape
 from io import BytesIO
 from pathlib import Path
@@ -480,26 +481,37 @@ def test_a_pushed_space_starts_as_the_hub_lays_it_out(hub, tmp_path):
         path = tmp_path / "space" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+    with started(hub, tmp_path, repo.variables) as address:  # without the secret that a private model needs
+        page = httpx.get(address).text
+        assert "could not be loaded" in page and "HF_TOKEN" in page
+        assert "Traceback" not in (tmp_path / "told.txt").read_text()
+    with started(hub, tmp_path, repo.variables | {"HF_TOKEN": hub.token}) as address:
+        answer = ask(Client(address, verbose=False), EXAMPLES[0])
+        assert answer["sure"] is False and len(answer["scores"]) == 3
+        page = httpx.get(address).text
+        assert "ada/net" in page and "For a test." in page
+
+
+@contextmanager
+def started(hub, place, settings):
+    """The Space of the folder `space`, as the Hub starts it; gives its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    # Its token is the secret that a private model needs.
-    settings = repo.variables | {"GRADIO_SERVER_PORT": port, "SPACE_ID": "ada/demo", "HF_TOKEN": hub.token}
-    told = tmp_path / "told.txt"
+    env = hub.env(home=place / "home", GRADIO_SERVER_PORT=port, SPACE_ID="ada/demo", **settings)
+    if "HF_TOKEN" not in settings:
+        env.pop("HF_TOKEN", None)
+    told = place / "told.txt"
     with told.open("w") as output, subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("as_a_space.py"))], cwd=tmp_path / "space",
-        env=hub.env(home=tmp_path / "home", **settings), stdout=output, stderr=output,
+        [sys.executable, str(Path(__file__).with_name("as_a_space.py"))], cwd=place / "space", env=env,
+        stdout=output, stderr=output,
     ) as process:  # fmt: skip
         try:
             deadline = time.monotonic() + 300
             while "Running on local URL" not in told.read_text():
                 assert process.poll() is None and time.monotonic() < deadline, told.read_text()
                 time.sleep(0.5)
-            address = f"http://127.0.0.1:{port}"
-            answer = ask(Client(address, verbose=False), EXAMPLES[0])
-            assert answer["sure"] is False and len(answer["scores"]) == 3
-            page = httpx.get(address).text
-            assert "ada/net" in page and "For a test." in page
+            yield f"http://127.0.0.1:{port}"
         finally:
             process.terminate()
 

@@ -135,3 +135,15 @@ def test_costs_are_those_of_the_authors():
     assert [100 * figures[f"d_ap/{name}"] for name in metrics.ERROR_KINDS] == pytest.approx(
         [theirs.get(name, 0.0) for name in metrics.ERROR_KINDS]
     )
+
+
+def test_the_best_threshold_is_where_f1_is_highest():
+    true = np.array([[0, 0, 10, 10], [30, 0, 10, 10], [0, 0, 10, 10]])
+    truth = metrics.Annotations(np.array([0, 0, 1]), true, np.zeros(3, int), 2)
+    boxes = np.array([[0, 0, 10, 10], [60, 0, 10, 10], [30, 0, 10, 10], [0, 50, 10, 10], [5, 50, 10, 10]])
+    scores = np.array([0.9, 0.8, 0.7, 0.6, 0.5])
+    said = metrics.Detections(np.array([0, 0, 0, 1, 1]), boxes, scores, np.zeros(5, int))
+    # F1 after each: 2/4, 2/5, 4/6, 4/7, 4/8.
+    assert metrics.best_threshold(said, truth) == pytest.approx(0.7, abs=1e-3)
+    nothing = said[np.array([1])]
+    assert metrics.best_threshold(nothing, truth) == 1.0

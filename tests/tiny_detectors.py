@@ -22,19 +22,39 @@ def _nets():
     maps = {"backbone_config": resnet, "encoder_in_channels": [16, 24, 32], **_MAPS}
     own = hf.ResNetConfig(**_RESNET, out_indices=[4])
     plain = {"backbone_config": own, "encoder_layers": 1, **_SMALL}
-    vit = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    vit = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     return {
         "rt_detr_v2": (hf.RTDetrV2Config, maps),
         "d_fine": (hf.DFineConfig, maps),
         "detr": (hf.DetrConfig, plain),
         "conditional_detr": (hf.ConditionalDetrConfig, plain),
-        "yolos": (hf.YolosConfig, {**vit, "image_size": [64, 64], "patch_size": 16, "num_detection_tokens": 12}),
+        "rf_detr": (
+            hf.RfDetrConfig,
+            {
+                "backbone_config": hf.RfDetrDinov2Config(
+                    **vit, mlp_ratio=2, image_size=64, patch_size=16, num_windows=2, out_indices=[2]
+                ),
+                "d_model": 16,
+                "decoder_ffn_dim": 32,
+                "decoder_layers": 2,
+                "decoder_self_attention_heads": 2,
+                "decoder_cross_attention_heads": 2,
+                "num_queries": 12,
+                "group_detr": 2,
+                "intermediate_size": 32,
+            },
+        ),
+        "yolos": (
+            hf.YolosConfig,
+            {**vit, "intermediate_size": 32, "image_size": [64, 64], "patch_size": 16, "num_detection_tokens": 12},
+        ),
     }
 
 
 PROCESSORS = {
     "rt_detr_v2": hf.RTDetrImageProcessor, "d_fine": hf.RTDetrImageProcessor, "detr": hf.DetrImageProcessor,
     "conditional_detr": hf.ConditionalDetrImageProcessor, "yolos": hf.YolosImageProcessor,
+    "rf_detr": hf.RfDetrImageProcessor,
 }  # fmt: skip
 KINDS = list(PROCESSORS)
 
@@ -45,7 +65,7 @@ def tiny_detector(kind, folder, names=NAMES, side=64):
     config, values = _nets()[kind]
     told = config(**values, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
     hf.AutoModelForObjectDetection.from_config(told).save_pretrained(folder)
-    square = kind in ("rt_detr_v2", "d_fine")
+    square = kind in ("rt_detr_v2", "d_fine", "rf_detr")
     size = {"height": side, "width": side} if square else {"shortest_edge": side, "longest_edge": side + side // 2}
     PROCESSORS[kind](size=size).save_pretrained(folder)
     return folder

@@ -5,7 +5,7 @@
 What comes back are plain `transformers` objects: what they save loads with `pipeline("image-classification")` alone.
 """
 
-from hf_fashion.backbones.detectors import load_detector
+from hf_fashion.backbones.detectors import is_detector, load_detector
 from hf_fashion.backbones.freezing import freeze, frozen_modules
 from hf_fashion.backbones.loading import load_classifier, reset
 from hf_fashion.backbones.preprocessing import InputSpec, input_spec
@@ -17,6 +17,7 @@ __all__ = [
     "freeze",
     "frozen_modules",
     "input_spec",
+    "is_detector",
     "load_classifier",
     "load_detector",
     "reset",

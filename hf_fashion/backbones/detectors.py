@@ -29,7 +29,7 @@ from transformers.utils import logging
 from hf_fashion.backbones import freezing
 from hf_fashion.backbones.loading import load_classifier
 from hf_fashion.backbones.preprocessing import input_spec
-from hf_fashion.backbones.sources import find, first_line, read_config
+from hf_fashion.backbones.sources import EMBEDDED, find, first_line, read_config
 from hf_fashion.errors import InputError
 
 # Architectures that can be built over a backbone, in sizes that some hundred photos and a CPU can feed; the values
@@ -113,6 +113,18 @@ def load_detector(
     refuse_sides(net, [size["height"], size["width"]] if "height" in size else [])
     freezing.freeze(net, freeze)
     return net.eval(), processor
+
+
+def is_detector(model: str | Path, revision: str | None = None) -> bool:
+    """Whether a checkpoint is a detector's, by its config.json; a Hub id is downloaded for it, as loading would do."""
+    if str(model) in EMBEDDED:
+        return False
+    try:
+        raw = json.loads((find(model, revision) / "config.json").read_text(encoding="utf-8"))
+        kind = CONFIG_MAPPING[raw["model_type"]]
+    except (OSError, ValueError, KeyError, TypeError):  # whoever loads it says what is wrong
+        return False
+    return kind in MODEL_FOR_OBJECT_DETECTION_MAPPING
 
 
 def refuse_sides(model: PreTrainedModel, sides: Sequence[int]) -> None:

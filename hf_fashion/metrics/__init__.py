@@ -20,7 +20,7 @@ from hf_fashion.metrics.intervals import CONFIDENCE, MEANS, N_RESAMPLES, interva
 from hf_fashion.metrics.multi_label import attributes
 from hf_fashion.metrics.pairs import holm, paired, paired_f1_macro, paired_map
 from hf_fashion.metrics.single_label import classification, unsure_below
-from hf_fashion.metrics.tide import ERROR_KINDS, Assigned, assign_errors, detection_errors
+from hf_fashion.metrics.tide import ERROR_KINDS, Assigned, assign_errors, best_threshold, detection_errors
 
 __all__ = [
     "CONFIDENCE",
@@ -34,6 +34,7 @@ __all__ = [
     "Detections",
     "assign_errors",
     "attributes",
+    "best_threshold",
     "classification",
     "detection",
     "detection_errors",

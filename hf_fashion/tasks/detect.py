@@ -12,9 +12,9 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from hf_fashion import box_augmentation, boxes, data, examples, images, metric_modules, plots, record, training
+from hf_fashion import box_augmentation, box_sheets, data, images, metric_modules, plots, record, training
 from hf_fashion import metrics as plain_metrics
-from hf_fashion.arguments import CardArguments, DatasetArguments, SplitArguments
+from hf_fashion.arguments import BoxArguments, CardArguments, DatasetArguments, SplitArguments
 from hf_fashion.augmentation import Augmented
 from hf_fashion.backbones.detectors import refuse_sides
 from hf_fashion.errors import InputError, in_range
@@ -22,7 +22,6 @@ from hf_fashion.training.detecting import ROWS, DetectionCollator
 
 # What `compute_metrics` gives, and so what may choose a checkpoint.
 METRICS = ("map", "map_50", "map_75")
-SHOWN = 8  # photos on each sheet
 COLUMNS = Features(
     {
         "image": Image(),
@@ -36,7 +35,7 @@ COLUMNS = Features(
 
 
 @dataclass
-class PhotoArguments(DatasetArguments):
+class PhotoArguments(DatasetArguments, BoxArguments):
     """Settings that say which photos with boxes, and how to read them."""
 
     _argument_group_name = "photos"
@@ -48,20 +47,6 @@ class PhotoArguments(DatasetArguments):
             "the folder that holds it, a YOLO folder (data.yaml), a Pascal VOC folder (Annotations/), 'sample' "
             "(scenes made of the photos that ship with hf_fashion), or the raw files of a public dataset: NAME:FOLDER "
             "with fashionpedia, deepfashion2 or modanet for NAME."
-        },
-    )
-    objects_column: str | None = field(
-        default=None, metadata={"help": "Column of the boxes, where it is not called objects."}
-    )
-    box_format: Literal[boxes.FORMATS] | None = field(  # type: ignore[valid-type]
-        default=None,
-        metadata={"help": "What the four numbers of a box are, where they are not x, y, width, height in pixels."},
-    )
-    on_bad_box: Literal["stop", "clip", "drop"] = field(
-        default="stop",
-        metadata={
-            "help": "On boxes that cannot be right: stop; clip those that are partly outside their photo; or drop, "
-            "besides, those that cannot be mended. run.json says how many."
         },
     )
 
@@ -182,6 +167,11 @@ def _json(text: str) -> dict[str, Any]:
 def classes(dataset: DatasetDict) -> list[str]:
     """The class names of a dataset, in the order of their numbers."""
     return data.box_labels(dataset)
+
+
+def names(labels: Sequence[str]) -> list[str]:
+    """The names of the classes that the model's config holds."""
+    return list(labels)
 
 
 def prepare(
@@ -330,21 +320,8 @@ def predict(
         if split == "validation" and "train" in dataset:
             said, truth = _detections(found, np.arange(len(found))), annotations(rows)
             model: Any = trainer.accelerator.unwrap_model(trainer.model)
-            model.config.score_threshold = best_threshold(said, truth)
+            model.config.score_threshold = plain_metrics.best_threshold(said, truth)
     return concatenate_datasets(parts)
-
-
-def best_threshold(said: plain_metrics.Detections, truth: plain_metrics.Annotations) -> float:
-    """The score at and above which F1 over all boxes is highest, at an IoU of 0.5; 1.0 where no box is right."""
-    assigned = plain_metrics.assign_errors(said, truth)
-    counted = np.flatnonzero(assigned.kind >= -1)
-    order = counted[np.argsort(-said.score[counted], kind="stable")]
-    right = np.cumsum(assigned.kind[order] == -1)
-    f1 = 2 * right / (np.arange(1, len(order) + 1) + (~truth.crowd).sum())
-    if not len(order) or not right[-1]:
-        return 1.0
-    # Rounded down: the score itself is still above it when it is read from a file of 32-bit floats.
-    return float(np.floor(said.score[order[int(np.argmax(f1))]] * 1e4) / 1e4)
 
 
 def _table(split: str, rows: Dataset, found: np.ndarray) -> Dataset:
@@ -388,17 +365,15 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
     Raises:
         InputError: A category that the model does not know.
     """
-    names = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
-    number = {name: place for place, name in enumerate(names)}
+    known = [str(name) for _, name in sorted((model.config.id2label or {}).items())]
+    number = {name: place for place, name in enumerate(known)}
     old = data.box_labels(dataset)
     used = {old[c] for rows in dataset.values() for one in rows.with_format(None)["objects"] for c in one["category"]}
     strangers = sorted(used - number.keys())
     if strangers:
         raise InputError(
             f"{len(strangers)} categories of the boxes",
-            expected="categories that the model knows: "
-            + ", ".join(names[:20])
-            + (", ..." if len(names) > 20 else ""),
+            expected="those that the model knows: " + ", ".join(known[:20]) + (", ..." if len(known) > 20 else ""),
             found=", ".join(strangers[:20]) + (", ..." if len(strangers) > 20 else ""),
             fix="rename the categories to the model's, spelt as it spells them, or leave those boxes out",
         )
@@ -407,7 +382,7 @@ def as_labelled_by(dataset: DatasetDict, model: PreTrainedModel) -> DatasetDict:
         told = [
             one | {"category": [number[old[c]] for c in one["category"]]} for one in rows.with_format(None)["objects"]
         ]
-        kind = dict(rows.features["objects"]) | {"category": List(ClassLabel(names=names))}
+        kind = dict(rows.features["objects"]) | {"category": List(ClassLabel(names=known))}
         return rows.remove_columns("objects").add_column("objects", told, feature=kind)
 
     return DatasetDict({split: relabel(rows) for split, rows in dataset.items()})
@@ -452,7 +427,7 @@ def figures(
     history: Sequence[Mapping[str, Any]] = (),
     metric: str = "map",
     best_step: int | None = None,
-    threshold: float = 0.5,
+    threshold: float | None = None,
     limits: images.Limits = images.LIMITS,
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), AP by class, precision and recall, errors by kind,
@@ -466,7 +441,7 @@ def figures(
         history: The log of the training.
         metric: What chose the checkpoint.
         best_step: Its step.
-        threshold: Boxes of a lower score are not drawn on photos.
+        threshold: Boxes of a lower score are not drawn on photos; None for 0.5, which `pipeline` takes.
         limits: See `images.decode`.
     """
     labels, figured = data.box_labels(dataset), results[split]
@@ -498,55 +473,10 @@ def figures(
         {kind: figured[f"errors/n/{kind}"] for kind in kinds},
         f"What each kind of error costs of mAP at IoU 0.5, {of_split}",
     )
-    shown = said[np.flatnonzero(said.score >= threshold)]
-    for name, (chosen, told) in _sheets(shown, truth, threshold).items():
-        title = f"{told}, {of_split}"
-        drawn[name] = _sheet(dataset[split], rows["image_id"], shown, truth, labels, chosen, title, limits)
-    return drawn
-
-
-def _sheets(
-    said: plain_metrics.Detections, truth: plain_metrics.Annotations, threshold: float
-) -> dict[str, tuple[list[int], str]]:
-    """Name of a sheet -> the photos on it, and its title."""
-    assigned = plain_metrics.assign_errors(said, truth)
-    count = truth.n_images
-    right = np.bincount(said.image[assigned.kind == -1], minlength=count)
-    wrong = np.bincount(said.image[assigned.kind >= 0], minlength=count)
-    lost = ~assigned.found & ~truth.crowd
-    missed = np.bincount(truth.image[lost], minlength=count)
-    f1 = 2 * right / np.maximum(2 * right + wrong + missed, 1)
-    some = np.flatnonzero(right + missed > 0)
-    best = sorted(some, key=lambda photo: (-f1[photo], -right[photo]))[:SHOWN]
-    worst = sorted(some, key=lambda photo: (f1[photo], -missed[photo]))[:SHOWN]
-    most = sorted(np.flatnonzero(missed > 0), key=lambda photo: -missed[photo])[:SHOWN]
-    at = f"boxes with a score of {threshold:.2f} and above"
-    sheets = {
-        "best": (best, f"Best photos, {at}"), "worst": (worst, f"Worst photos, {at}"),
-        "missed": (most, f"Most garments not found ({lost.sum()} of {(~truth.crowd).sum()} in all), {at}"),
-    }  # fmt: skip
-    return {name: ([int(photo) for photo in chosen], told) for name, (chosen, told) in sheets.items() if chosen}
-
-
-def _sheet(
-    dataset: Dataset, names: Sequence[str], said: plain_metrics.Detections, truth: plain_metrics.Annotations,
-    labels: Sequence[str], chosen: Sequence[int], title: str, limits: images.Limits,
-) -> Any:  # fmt: skip
-    """Photos with their boxes: the true ones, and those that the model drew."""
-    assigned = plain_metrics.assign_errors(said, truth)
-    true: list[Any] = []
-    predicted: list[Any] = []
-    for photo in chosen:
-        there, drawn = np.flatnonzero(truth.image == photo), np.flatnonzero(said.image == photo)
-        true.append([(truth.box[place], labels[truth.label[place]], bool(assigned.found[place])) for place in there])
-        predicted.append(
-            [
-                (said.box[place], f"{labels[said.label[place]]} {said.score[place]:.2f}", assigned.kind[place] == -1)
-                for place in drawn
-            ]
-        )
-    photos = examples.photos(dataset, chosen, limits=limits)
-    return plots.boxes_on_photos(photos, true, predicted, [str(names[photo])[:40] for photo in chosen], title)
+    return drawn | box_sheets.draw(
+        dataset[split], rows["image_id"], said, truth, labels, 0.5 if threshold is None else threshold, of_split,
+        limits=limits,
+    )  # fmt: skip
 
 
 def usage(model: str, photo: str) -> str:

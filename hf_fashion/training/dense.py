@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import reduce
 from torch.nn import functional
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
 
@@ -57,7 +59,11 @@ def dense_loss(outputs: Any, labels: Sequence[dict[str, torch.Tensor]], height: 
         found.append(boxes[photo, own])
         true.append(truth[owner[own]])
     weight, box, target = torch.cat(weights), torch.cat(found), torch.cat(true)
-    total = weight.sum().clamp(min=1.0)
+    total = weight.sum()
+    state = PartialState()
+    if state.num_processes > 1:  # gradients are averaged over processes, so that of all is the sum over all weights
+        total = reduce(total, reduction="mean")
+    total = total.clamp(min=1.0 / state.num_processes)
     entropy = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
     by_class = (entropy * (wanted - scores).abs() ** FOCUS).sum()
     by_place = ((box - target).abs().sum(dim=1) * weight).sum()

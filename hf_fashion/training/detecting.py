@@ -8,7 +8,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from hf_fashion.augmentation import KEY
 from hf_fashion.training.dense import dense_loss
-from hf_fashion.training.trainer import FashionTrainer
+from hf_fashion.training.trainer import IDLE, FashionTrainer
 
 MOST = 100  # boxes a photo that are measured, as COCO does
 # Of an evaluation's batch: places of the photos in the split; height and width of each photo, and as the net sees it.
@@ -45,10 +45,11 @@ class DetectionTrainer(FashionTrainer):
         sizes, seen = inputs.pop(SIZES, None), inputs.pop(SEEN, None)
         if seen is not None and return_outputs and (seen != seen.new_tensor(inputs["pixel_values"].shape[-2:])).any():
             return self._one_by_one(model, inputs, sizes, seen.tolist())
+        weight = 0.0 if IDLE in inputs else self.dense
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.dense and torch.is_grad_enabled():
             height, width = inputs["pixel_values"].shape[-2:]
-            loss = loss + self.dense * dense_loss(outputs, inputs["labels"], height, width)
+            loss = loss + weight * dense_loss(outputs, inputs["labels"], height, width)
         if sizes is None or not return_outputs:
             return (loss, outputs) if return_outputs else loss
         return loss, {"loss": loss, "detections": self._boxes(outputs, sizes)}

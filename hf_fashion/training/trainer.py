@@ -57,7 +57,7 @@ class PassEpochOn(TrainerCallback):
 
 
 # In a batch of a process that no row is left for at the end of an epoch: its loss counts nothing.
-_IDLE = "idle"
+IDLE = "idle"
 
 
 class FashionTrainer(GuardedTrainer):
@@ -116,7 +116,7 @@ class FashionTrainer(GuardedTrainer):
         if left and self.accelerator.gradient_state.end_of_dataloader and not self.args.dataloader_drop_last:
             own = _share(left, size, self.args.process_index)
             # No process may miss a step, or the others would wait for it for ever.
-            batches[-1] = {name: value[: max(own, 1)] for name, value in last.items()} | ({} if own else {_IDLE: True})
+            batches[-1] = {name: value[: max(own, 1)] for name, value in last.items()} | ({} if own else {IDLE: True})
             if count is not None:
                 count = count - (processes * size - left) * last["labels"][0].numel()
         return batches, count
@@ -125,12 +125,14 @@ class FashionTrainer(GuardedTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         self._release()
-        idle = inputs.pop(_IDLE, False)
+        idle = inputs.pop(IDLE, False)
         if not torch.is_grad_enabled():
             num_items_in_batch = None  # the mean over the rows given: the loop of the evaluation weighs it by them
         loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.args.activation_checkpointing and torch.is_grad_enabled():
             self._held = HeldNorms(model)  # what follows is the backward pass
+        if idle and return_outputs:
+            return loss[0] * 0.0, loss[1]
         return loss * 0.0 if idle else loss
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
