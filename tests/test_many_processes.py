@@ -241,6 +241,7 @@ def test_configs_are_named_here_ship_and_do_not_hide_the_library():
     assert "accelerate/*.yaml" in packaged["hf_fashion.recipes"]
 
 
+@pytest.mark.slow  # a minute
 def test_a_detector_of_two_processes_counts_each_photo_once(tmp_path):
     """Of 10, 5 and 5 photos, of which two processes cannot take equally many."""
     boxed_folder(tmp_path / "photos", train=10, validation=5, test=5)
