@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
-from hf_fashion.recipes import check, score, sweep
+from hf_fashion.recipes import check, crop, score, sweep
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
 from hf_fashion.tasks import classify, detect
@@ -70,6 +70,7 @@ def test_settings_named_in_the_prose_exist():
         for group in (
             classify.Arguments,
             check.Arguments,
+            crop.Arguments,
             detect.Arguments,
             training.MethodArguments,
             training.FashionTrainingArguments,

@@ -1,16 +1,15 @@
 """What the page says of its model, out of the model's own card."""
 
-import re
 from urllib.parse import quote
 
 from classifier import Classifier
 from huggingface_hub import ModelCard, constants
 
 from hf_fashion import backbones
+from hf_fashion.serving import intended_use, plain
 
 TITLE = "What is in the photo?"
 NOT_MEASURED = "How sure its answers are was not measured for this model: a high score may be wrong, too."
-LONGEST = 3000  # characters of a card's section on the intended use
 
 
 class About:
@@ -59,26 +58,3 @@ def _how_sure(classifier: Classifier) -> str:
         f"**Unsure** is said below {100 * classifier.unsure_below:.0f} %: of the validation photos with that score "
         "or more, 95 in 100 were right."
     )
-
-
-def plain(text: str) -> str:
-    """Markdown that shows a text as it is: a label or a licence is whatever its author wrote."""
-    return "".join(c if c.isalnum() or c in " -" else f"&#{ord(c)};" for c in " ".join(text.split()))
-
-
-def without_images(markdown: str) -> str:
-    """Markdown without its images and HTML, which would load what strangers chose into the visitor's browser."""
-    markdown = re.sub(r"<!--.*?-->|</?[a-z][^<>]*>", "", markdown, flags=re.IGNORECASE | re.DOTALL)
-    markdown = re.sub(r"!\[[^\]]*\](\([^()]*\)|\[[^\]]*\])?", "", markdown)
-    return re.sub(r"!+\[", "[", markdown).replace("<", "&lt;")  # what is left was written to slip through
-
-
-def intended_use(card: str) -> str:
-    """The section of a card that says what the model is for, without images; a sentence where it has none."""
-    for name in ("intended use", "direct use", "uses"):  # not "Use" or "Usage", which is code
-        found = re.search(rf"^(#+)\s*{name}.*$", card, re.IGNORECASE | re.MULTILINE)
-        if found:
-            rest = card[found.end() :]
-            end = re.search(rf"^#{{1,{len(found[1])}}}\s", rest, re.MULTILINE)
-            return without_images(rest[: end.start() if end else None]).strip()[:LONGEST]
-    return "Its card does not say what it is meant for: measure it on your own photos before you rely on it."

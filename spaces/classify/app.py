@@ -10,29 +10,23 @@ a Space says it; else an ImageNet net that needs no Hub.
 
 import os
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
 
 import answers
 import gradio as gr
-import httpx2
-from about import TITLE, About, plain
-from classifier import LIMITS, MAX_BYTES, THUMBNAIL, Classifier
-from gradio.utils import get_upload_folder
-from gradio_client.utils import is_http_url_like
-from huggingface_hub import metadata_load, snapshot_download
+from about import TITLE, About
+from classifier import Classifier
+from huggingface_hub import metadata_load
 
 from hf_fashion.errors import InputError
-from hf_fashion.images import decode
+from hf_fashion.serving import MAX_BYTES, Page, not_loaded, only_uploads, own_examples, upload
 
 HERE = Path(__file__).parent
 AT_ONCE = 12  # photos in one answer
-MOST = 100  # photos in one request; the rest of a longer list would be looked at for nothing
 BUILT_IN = "efficientnet-lite0"  # an ImageNet net that needs no Hub
 SHIPPED = {"dress", "hat", "shirt", "shoes", "shorts", "t-shirt"}  # photos of `examples`, called by what is on them
 KEPT = 30  # minutes that an upload stays on the disk
@@ -56,95 +50,16 @@ def model() -> tuple[str, str | None]:
     return os.environ.get("MODEL") or named[0], os.environ.get("MODEL_REVISION") or None
 
 
-class Page(gr.Blocks):
-    """Blocks that refuse long requests before Gradio looks at every file that they name."""
-
-    def validate_inputs(self, block_fn: Any, inputs: Any) -> None:
-        left, named = [inputs], 0
-        while left:
-            value = left.pop()
-            if isinstance(value, dict | list):
-                named += isinstance(value, dict) and "path" in value
-                if named > MOST or len(value) > MOST:
-                    raise gr.Error(f"At most {MOST} photos at a time.", print_exception=False)
-                left.extend(value.values() if isinstance(value, dict) else value)
-        super().validate_inputs(block_fn, inputs)
-
-
-def upload(photo: Any) -> Path:
-    """The file that an event names, if it was uploaded here.
-
-    Gradio looks only at the paths of payloads that carry `meta`, and the visitor writes the payload.
-
-    Raises:
-        gr.Error: It was not; of other files nothing is told, not even whether there are any.
-    """
-    path = photo.get("path") if isinstance(photo, dict) else None
-    try:
-        found = Path(path if isinstance(path, str) else "").resolve()
-        if found.is_relative_to(Path(get_upload_folder()).resolve()):
-            return found
-    except (OSError, ValueError, RuntimeError):  # a name too long, with a null byte, of links in a circle
-        pass
-    raise gr.Error("Files of the server are not read: upload the photo itself.", print_exception=False)
-
-
-def only_uploads(component: Any) -> None:
-    """Makes a component take what was uploaded here; any other address Gradio would fetch whole, into memory."""
-    keep = component.async_move_resource_to_block_cache
-
-    async def take(path: str | None) -> str | None:
-        if path and is_http_url_like(path):
-            path = unquote(path.partition("/gradio_api/file=")[2])  # how MCP clients name what they uploaded
-            if not Path(path).resolve().is_relative_to(Path(get_upload_folder()).resolve()):
-                raise gr.Error("Addresses are not fetched: upload the photo itself.", print_exception=False)
-        return await keep(path)
-
-    component.async_move_resource_to_block_cache = take
-
-
 def examples_of(name: str, revision: str | None, classifier: Classifier) -> list[Path]:
     """Photos to try: your own in `examples/`; else those of the model's repo or folder (`widget/`), as small copies;
     else those of `examples/` whose label the model knows."""
     beside = sorted((HERE / "examples").glob("*.*"))
     if own := [path for path in beside if path.stem not in SHIPPED]:
         return own
-    if theirs := _widget(name, revision, classifier.folder):
+    if theirs := own_examples(name, revision, classifier.folder):
         return theirs
     known = {label.casefold() for label in classifier.labels}
     return [path for path in beside if name == BUILT_IN or path.stem in known]
-
-
-def _widget(name: str, revision: str | None, folder: Path) -> list[Path]:
-    """The photos of the model's page; decoded, so that what a browser gets is pixels and nothing else."""
-    if not Path(name).exists() and "/" in name:
-        try:
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=["widget/*.jpg"]))
-        except (httpx2.HTTPError, OSError, RuntimeError, ValueError):  # a page without examples is a page
-            return []
-    made = []
-    for path in sorted(folder.glob("widget/*.jpg"))[:6]:
-        try:
-            photo = decode(path, limits=LIMITS)
-        except ValueError:
-            continue
-        photo.thumbnail((2 * THUMBNAIL, 2 * THUMBNAIL))
-        made.append(Path(tempfile.mkdtemp(prefix="example_")) / path.name)
-        photo.save(made[-1], quality=90)
-    return made
-
-
-def not_loaded(name: str, error: InputError) -> gr.Blocks:
-    """What a Space shows whose model cannot be loaded."""
-    print(f"error: {error}", file=sys.stderr)
-    with gr.Blocks(title=TITLE, analytics_enabled=False) as page:
-        gr.Markdown(
-            f"# {TITLE}\nThe model **{plain(name)}** could not be loaded: {plain(error.found)}.\n\n"
-            "If it is private, its owner sets a token that may read it as the secret `HF_TOKEN` of this Space "
-            "(Settings, Variables and secrets), or makes the model public; if the name is wrong, the variable `MODEL` "
-            "there says another. Then the Space is started anew."
-        )
-    return page
 
 
 def build(name: str, revision: str | None = None) -> gr.Blocks:
@@ -246,7 +161,7 @@ def main() -> None:
     except InputError as error:
         if "SPACE_ID" not in os.environ:
             sys.exit(f"\nerror: {error}\n")
-        page = not_loaded(name, error)
+        page = not_loaded(TITLE, name, error)
     page.launch(**LAUNCH)
 
 

@@ -1,11 +1,6 @@
 """The model behind the page: photos in, what it says of them out, those of several visitors in one pass."""
 
-import os
-import threading
-from collections import deque
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +12,8 @@ from torch import Tensor
 
 from hf_fashion.backbones import load_classifier
 from hf_fashion.backbones.sources import find
-from hf_fashion.images import Limits, decode, probe
+from hf_fashion.serving import Decoder, Passes, spare_a_core
 
-MAX_BYTES = 20 * 2**20  # of a file; phones make a quarter of that
-LIMITS = Limits(max_bytes=MAX_BYTES)  # 25 megapixels: what phones take, in at most some 300 MB while it is decoded
-LARGE = 16_000_000  # pixels; phones make 12 million, most of them
 MANY = "multi_label_classification"
 PASS = 32  # photos in one pass of the net
 THUMBNAIL = 320  # pixels, the longer side
@@ -66,11 +58,7 @@ class Classifier:
     """
 
     def __init__(self, model: str, revision: str | None = None) -> None:
-        cores = int(os.environ.get("CPU_CORES") or os.cpu_count() or 1)  # a Space says the first
-        if "OMP_NUM_THREADS" not in os.environ:
-            # One core stays free for decoding and the server: threads that fight for a core wait for each other, and
-            # two on two busy cores took ten times the CPU time of one.
-            torch.set_num_threads(max(1, cores - 1))
+        spare_a_core()
         self.folder = find(model, revision)
         net: Any
         net, self.processor = load_classifier(self.folder)
@@ -80,11 +68,7 @@ class Classifier:
         self.attributes = _Attributes(self.net.config) if self.net.config.problem_type == MANY else None
         told = getattr(self.net.config, "unsure_below", None)
         self.unsure_below = float(told) if isinstance(told, int | float) else None
-        # A decoded photo takes up to some hundred megabytes: no more of them at a time than there are cores, and of
-        # large ones one, so that a visitor with a usual photo does not wait for them.
-        self._decoding, self._large = threading.Semaphore(cores), threading.Semaphore()
-        self._waiting: deque[tuple[Tensor, Future[Tensor]]] = deque()
-        self._passing = threading.Lock()
+        self._decoder, self._passes = Decoder(), Passes(self._pass, PASS)
 
     def look(self, photo: str | Path) -> tuple[Tensor, Image.Image]:
         """A photo as the net sees it (1, 3, height, width), and a small one to show.
@@ -92,14 +76,7 @@ class Classifier:
         Raises:
             ValueError: It cannot be read, or is too large; the text is the reason.
         """
-        width, height = probe(photo)
-        if width * height > LIMITS.max_pixels:
-            raise ValueError(
-                f"too many pixels, {width:,} x {height:,}. Photos of up to {LIMITS.max_pixels // 10**6} million "
-                "pixels are taken: save a smaller copy, 2,000 pixels wide for instance, and drop that"
-            )
-        with self._large if width * height > LARGE else nullcontext(), self._decoding:
-            image = decode(photo, limits=LIMITS)
+        with self._decoder.open(photo) as image:
             pixels = self.processor(image, return_tensors="pt")["pixel_values"]
             image.thumbnail((THUMBNAIL, THUMBNAIL))
         return pixels, image
@@ -112,28 +89,11 @@ class Classifier:
 
     def logits(self, pixels: Tensor) -> Tensor:
         """(n, 3, height, width) -> (n, K), in one pass with what other threads are waiting for."""
-        mine: Future[Tensor] = Future()
-        self._waiting.append((pixels, mine))
-        # Whoever gets the lock takes along all that came in while the last pass ran.
-        while not mine.done():
-            with self._passing:
-                if not mine.done():
-                    self._pass()
-        return mine.result()
+        return torch.stack(self._passes([{"pixel_values": one[None]} for one in pixels]))
 
-    def _pass(self) -> None:
-        jobs = [self._waiting.popleft()]
-        while self._waiting and sum(len(pixels) for pixels, _ in jobs) + len(self._waiting[0][0]) <= PASS:
-            jobs.append(self._waiting.popleft())
-        try:
-            with torch.inference_mode():
-                every = self.net(torch.cat([pixels for pixels, _ in jobs]).to(self.device)).logits.cpu()
-        except Exception as error:  # out of memory, for one: each visitor of this pass is told, the next go on
-            for _, future in jobs:
-                future.set_exception(error)
-            return
-        for (_, future), logits in zip(jobs, every.split([len(pixels) for pixels, _ in jobs]), strict=True):
-            future.set_result(logits)
+    def _pass(self, inputs: dict[str, Tensor]) -> Sequence[Tensor]:
+        with torch.inference_mode():
+            return [*self.net(inputs["pixel_values"].to(self.device)).logits.cpu()]
 
     def _said(self, logits: Tensor) -> list[Said]:
         if self.attributes is not None:
