@@ -24,6 +24,7 @@ from hf_fashion.report import Report
 
 FORMATS = ("xywh", "xyxy", "cxcywh", "relative_xywh", "relative_xyxy", "relative_cxcywh")
 ON_BAD_BOX = ("stop", "clip", "drop")
+TRACE = 1e-3  # pixels: of a box that has no more of a side in its picture, clipping would leave nothing
 SLACK = 0.1  # pixels beyond the edge that are rounding: a share of 6 decimals, stored as float32
 _ORIENTATION = 0x0112  # the EXIF tag; from 5 on, width and height change places
 
@@ -199,8 +200,8 @@ def faults(bbox: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
             that are none are told.
 
     Returns:
-        "nan", "infinite", "negative" (width or height), "empty" (0), "outside" (wholly), "partly" (outside by more
-        than `SLACK`): a truth value for each box (boxes,).
+        "nan", "infinite", "negative" (width or height), "empty" (0), "outside" (wholly, or but for `TRACE`), "partly"
+        (outside by more than `SLACK`): a truth value for each box (boxes,).
     """
     with np.errstate(all="ignore"):
         start, side = bbox[:, :2], bbox[:, 2:]
@@ -210,7 +211,9 @@ def faults(bbox: np.ndarray, sizes: np.ndarray) -> dict[str, np.ndarray]:
         negative = rest & (side < 0).any(axis=1)
         empty = rest & ~negative & (side == 0).any(axis=1)
         rest &= ~negative & ~empty
-        outside = rest & ((start >= sizes) | (start + side <= 0)).any(axis=1)
+        crosses = (start < 0) | (start + side > sizes)
+        seen = np.minimum(start + side, sizes) - np.maximum(start, 0)
+        outside = rest & (crosses & (seen <= TRACE)).any(axis=1)
         partly = rest & ~outside & ((start < -SLACK) | (start + side > sizes + SLACK)).any(axis=1)
     found = {"nan": nan, "infinite": infinite, "negative": negative}
     return {**found, "empty": empty, "outside": outside, "partly": partly}

@@ -205,6 +205,16 @@ def test_other_columns_stay():
 BAD = [[[90, 10, 20, 20], [10, 10, 20, 20]], [[np.nan, 0, 1, 1]], [[10, 10, 0, 5], [200, 0, 5, 5], [5, 5, 5, 5]]]
 
 
+def test_a_box_of_which_a_trace_is_inside_is_outside():
+    """Clipped to the picture it would be a box without an area, as 10,000 drawn ones showed."""
+    sizes = np.array([[100.0, 80.0]])
+    for bbox in ([50, 79.9999999, 10, 20], [-10, 5, 10.0000001, 9]):
+        found = boxes.faults(np.array([bbox]), sizes)
+        assert [name for name, mask in found.items() if mask.any()] == ["outside"]
+    found = boxes.faults(np.array([[50, 40, 1e-4, 5.0], [95, 70, 20, 20]]), np.repeat(sizes, 2, axis=0))
+    assert not found["outside"].any() and found["partly"].tolist() == [False, True]
+
+
 def test_bad_boxes_are_clipped_and_left_out_when_told():
     dataset = boxes.canonical(rows(BAD, ((0, 1), (0,), (0, 0, 1)), area=[[400, 9], [1], [1, 1, 9]]), NAMES)
     size = sizes(dataset)
