@@ -57,6 +57,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         on_bad_box=args.on_bad_box,
     ).raise_on_errors()  # fmt: skip
     dataset = checks.drop(dataset, report)
+    detect.refuse_without_boxes(dataset)
     if training_args.process_index == 0:
         print(report)
 
@@ -80,7 +81,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         ),
         eval_dataset=detect.prepare(dataset["validation"], processor, limits=args.limits),
         compute_metrics=detect.metrics(dataset["validation"], classes),
-        data_collator=detect.collate(model, args.multi_scale or ()),
+        data_collator=detect.collate(model, args.multi_scale or (), processor),
         optimizers=(training.rates(model, training_args, method), None),
         callbacks=training.callbacks(method, training_args),
         dense=args.dense,

@@ -77,6 +77,13 @@ def main(argv: list[str] | None = None) -> record.Run:
             "--compare", expected="classifiers", found=f"a detector, {detectors[0]}",
             fix="measure each by --model, and lay their folders side by side",
         )  # fmt: skip
+    told = ("label_column", "label_columns", "label_separator", "merge_labels")
+    given = [f"--{name}" for name in told if getattr(args, name)] if detectors else []
+    if given:
+        raise InputError(
+            ", ".join(given), expected="a classifier", found=f"a detector, {detectors[0]}",
+            fix="leave it out; --objects_column names the boxes",
+        )  # fmt: skip
     load_net = backbones.load_detector if detectors else backbones.load_classifier
     nets = [load_net(model, revision=args.model_revision) for model in models]
     task, columns = (detect, None) if detectors else columns_of(args, [net for net, _ in nets])
@@ -99,6 +106,8 @@ def main(argv: list[str] | None = None) -> record.Run:
     if training_args.process_index == 0:
         print(report)
     dataset = checks.drop(dataset, report)
+    if detectors:
+        detect.refuse_without_boxes(dataset)
     entrants = [
         Entrant(task, model, *net, dataset, training_args, args.limits)
         for model, net in zip(models, nets, strict=True)

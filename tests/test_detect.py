@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_detector
@@ -168,6 +169,34 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place):
     recipe.main(["--output_dir", str(part), "--resume_from_checkpoint", "last"])
     one, two = (load_file(folder / "checkpoint-6" / "model.safetensors") for folder in (whole, part))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [(["--multi_scale", "64", "96"], "a net that sees squares"), (["--dense", "1"], "maps of 8, 16 and 32 pixels")],
+)
+def test_what_a_detr_cannot_do_is_refused(place, more, told, tmp_path):
+    with pytest.raises(InputError, match=told):
+        recipe.main(run_of(place, "detr", tmp_path / "run", *more))
+
+
+def test_a_split_without_boxes_is_refused(place, tmp_path):
+    dataset = boxed_folder(tmp_path / "photos", train=4, validation=2, test=2)
+    empty = {"bbox": [], "category": [], "area": []}
+    dataset["test"].map(lambda row: {"objects": empty}).cast(dataset["test"].features).to_parquet(
+        tmp_path / "photos" / "test.parquet"
+    )
+    with pytest.raises(InputError, match="boxes of test"):
+        recipe.main([*run_of(place, "detr", tmp_path / "run"), "--dataset", str(tmp_path / "photos")])
+
+
+def test_the_rarest_class_of_each_photo():
+    rows = [([0, 0, 1], None), ([0], None), ([], None), ([2, 0], [1, 0]), ([1, 0], None)]
+    objects = [
+        {"bbox": [[1, 1, 5, 5]] * len(told), "category": told, "iscrowd": crowd or [0] * len(told)}
+        for told, crowd in rows
+    ]
+    assert detect.rarest(Dataset.from_dict({"objects": objects})).tolist() == [1, 0, 0, 0, 1]
 
 
 def test_score_measures_a_detector_as_its_run_did(place):

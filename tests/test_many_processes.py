@@ -241,18 +241,19 @@ def test_configs_are_named_here_ship_and_do_not_hide_the_library():
     assert "accelerate/*.yaml" in packaged["hf_fashion.recipes"]
 
 
-@pytest.mark.slow  # a minute
-def test_a_detector_of_two_processes_counts_each_photo_once(tmp_path):
+@pytest.mark.slow  # a minute each
+@pytest.mark.parametrize(("kind", "more"), [("rt_detr_v2", ["--dense", "1"]), ("detr", [])])
+def test_a_detector_of_two_processes_counts_each_photo_once(kind, more, tmp_path):
     """Of 10, 5 and 5 photos, of which two processes cannot take equally many."""
     boxed_folder(tmp_path / "photos", train=10, validation=5, test=5)
-    tiny_detector("rt_detr_v2", tmp_path / "net")
+    tiny_detector(kind, tmp_path / "net")
 
     def argv(batch, folder):
         return [
             "--model", "net", "--dataset", "photos", "--use_cpu", "True", "--disable_tqdm", "True",
             "--num_train_epochs", "1", "--per_device_train_batch_size", str(batch),
-            "--per_device_eval_batch_size", "2",
-            "--learning_rate", "1e-4", "--dense", "1", "--output_dir", folder,
+            "--per_device_eval_batch_size", "3",
+            "--learning_rate", "1e-4", "--output_dir", folder, *more,
         ]  # fmt: skip
 
     done = start(TORCHRUN, "detect", *argv(2, "two"), cwd=tmp_path)

@@ -248,6 +248,9 @@ def _leads_out(folder: Path, raw: dict[str, Any], names: list[str]) -> str | Non
     code = [f"{key}: {value}" for key, value in _entries(raw) if key.endswith("_implementation") and "/" in str(value)]
     if code:
         return f"config.json, which asks for code from the Hub ({code[0]})"
+    names_of = [str(value) for key, value in _entries(raw) if key == "backbone" and value is not None]
+    if odd := [name for name in names_of if not re.fullmatch(r"[\w.-]+", name)]:
+        return f"config.json, whose backbone is an address: {odd[0]}"
     asked = sorted(TIMM_OUTSIDE & set(raw.get("model_args") or {}))
     if asked:
         return f"config.json, whose model_args name {', '.join(asked)}"

@@ -98,8 +98,8 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
     dense: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of a second loss, with which all cells of the encoder learn (RT-DETR, D-FINE): makes a "
-            "new detector learn from few photos; usual: 1 to 2."
+            "help": "Weight of a second loss, with which all cells of the encoder learn (RT-DETR, D-FINE): for a new "
+            "detector and few photos; usual: 1 to 2."
         },
     )
     smallest_crop: float = field(
@@ -230,10 +230,32 @@ def prepare(
 
 
 def rarest(rows: Dataset) -> np.ndarray:
-    """Of each row the class of its boxes that the fewest boxes of all rows have; -1 without boxes (rows,)."""
-    told = [one["category"] for one in rows.with_format(None).select_columns(["objects"])[:]["objects"]]
+    """Of each row the class of its boxes, crowds left out, that the fewest boxes of all rows have (rows,).
+
+    A row without boxes counts to the class with the most: it is nothing rare.
+    """
+    objects = rows.with_format(None).select_columns(["objects"])[:]["objects"]
+    told = [
+        [
+            c
+            for c, crowd in zip(one["category"], one.get("iscrowd") or [0] * len(one["category"]), strict=True)
+            if not crowd
+        ]
+        for one in objects
+    ]
     counts = np.bincount([number for one in told for number in one] or [0])
-    return np.array([min(one, key=lambda number: (counts[number], number), default=-1) for one in told])
+    usual = int(counts.argmax())
+    return np.array([min(one, key=lambda number: (counts[number], number), default=usual) for one in told])
+
+
+def refuse_without_boxes(dataset: DatasetDict) -> None:
+    """Raises InputError for splits without any box, from which nothing is learned and on which nothing is measured."""
+    empty = [split for split, rows in dataset.items() if annotations(rows).crowd.all()]
+    if empty:
+        raise InputError(
+            f"the boxes of {', '.join(empty)}", expected="some in each split", found="none, crowds left out",
+            fix="photos with boxes; or larger --validation_share and --test_share, or another --split_seed",
+        )  # fmt: skip
 
 
 class _Measured(torch.utils.data.Dataset):
@@ -249,9 +271,19 @@ class _Measured(torch.utils.data.Dataset):
         return self.example(self.rows[row]) | {ROWS: row}
 
 
-def collate(model: PreTrainedModel, sizes: Sequence[int] = ()) -> DetectionCollator:
-    """`data_collator` for the Trainer, for what this net can be told; see there for `sizes`."""
+def collate(model: PreTrainedModel, sizes: Sequence[int] = (), processor: Any = None) -> DetectionCollator:
+    """`data_collator` for the Trainer, for what this net can be told; see there for `sizes`.
+
+    Raises:
+        InputError: Sides that the net cannot take, or for a processor whose pictures are no squares.
+    """
     refuse_sides(model, sizes)
+    shown = {} if processor is None else dict(processor.size)
+    if sizes and shown and ("height" not in shown or shown["height"] != shown["width"]):
+        raise InputError(
+            f"--multi_scale {' '.join(map(str, sizes))}", expected="a net that sees squares, in evaluation too",
+            found=_size_in_words(processor).strip(","), fix=f"leave it out, or --image_size {sizes[0]}",
+        )  # fmt: skip
     return DetectionCollator(masked="pixel_mask" in inspect.signature(model.forward).parameters, sizes=sizes)
 
 

@@ -17,7 +17,7 @@ from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
 
 STRIDES = (8, 16, 32)  # of the maps that the encoder scores
 TOPK = 10  # cells at most that learn a box
-SCORE_POWER, IOU_POWER = 0.5, 6.0  # alpha and beta of TOOD, the former lower: few photos have sure scores late
+SCORE_POWER, IOU_POWER = 0.5, 6.0  # alpha and beta of TOOD, whose alpha is 1
 FOCUS = 2.0  # beta of the quality focal loss
 L1_WEIGHT, GIOU_WEIGHT = 5.0, 2.0  # as in the detectors' own loss
 

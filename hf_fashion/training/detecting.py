@@ -7,7 +7,8 @@ import torch
 from transformers.trainer_utils import PredictionOutput
 
 from hf_fashion.augmentation import KEY
-from hf_fashion.training.dense import dense_loss
+from hf_fashion.errors import InputError
+from hf_fashion.training.dense import STRIDES, dense_loss
 from hf_fashion.training.trainer import IDLE, FashionTrainer
 
 MOST = 100  # boxes a photo that are measured, as COCO does
@@ -34,38 +35,72 @@ class DetectionTrainer(FashionTrainer):
             *args: Of that.
             dense: Weight of `dense_loss` beside the net's own; 0 for none.
             **kwargs: Of that.
+
+        Raises:
+            InputError: A dense loss for a net without the cells that it needs.
         """
         super().__init__(*args, **kwargs)
         self.label_names, self.dense = [ROWS], dense
+        config: Any = self.accelerator.unwrap_model(self.model).config
+        if dense and tuple(getattr(config, "feat_strides", ())) != STRIDES:
+            raise InputError(
+                f"--dense {dense:g}", expected="RT-DETR, RT-DETR v2 or D-FINE over maps of 8, 16 and 32 pixels",
+                found=f"a {config.model_type} net", fix="leave it out",
+            )  # fmt: skip
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         inputs.pop(ROWS, None)
         sizes, seen = inputs.pop(SIZES, None), inputs.pop(SEEN, None)
-        if seen is not None and return_outputs and (seen != seen.new_tensor(inputs["pixel_values"].shape[-2:])).any():
-            return self._one_by_one(model, inputs, sizes, seen.tolist())
+        if seen is not None and return_outputs:
+            apart = bool((seen != seen.new_tensor(inputs["pixel_values"].shape[-2:])).any())
+            if turns := self._most(len(seen) if apart else 0):
+                return self._one_by_one(model, inputs, sizes, seen.tolist(), turns)
         weight = 0.0 if IDLE in inputs else self.dense
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.dense and torch.is_grad_enabled():
             height, width = inputs["pixel_values"].shape[-2:]
-            loss = loss + weight * dense_loss(outputs, inputs["labels"], height, width)
+            loss = loss - self._of_queries(outputs) + weight * dense_loss(outputs, inputs["labels"], height, width)
         if sizes is None or not return_outputs:
             return (loss, outputs) if return_outputs else loss
         return loss, {"loss": loss, "detections": self._boxes(outputs, sizes)}
+
+    def _of_queries(self, outputs: Any) -> torch.Tensor:
+        """The net's own loss on the cells that become queries: one cell a box, where the dense loss wants several."""
+        config: Any = self.accelerator.unwrap_model(self.model).config
+        last = f"_aux_{config.decoder_layers - 1}"
+        own = [value for name, value in outputs.loss_dict.items() if name.endswith(last)]
+        return torch.stack(own).sum() if own else outputs.loss.new_zeros(())
 
     def _boxes(self, outputs: Any, sizes: torch.Tensor) -> torch.Tensor:
         processor: Any = self.processing_class
         return packed(processor.post_process_object_detection(outputs, threshold=0.0, target_sizes=sizes))
 
-    def _one_by_one(self, model: Any, inputs: dict[str, Any], sizes: torch.Tensor, seen: list[list[int]]) -> Any:
-        """Photos of several shapes, each as `pipeline` shows it: what fills a batch up changes what the net sees."""
+    def _most(self, count: int) -> int:
+        """The highest count of all processes."""
+        if self.args.world_size == 1:
+            return count
+        counts: Any = self.accelerator.gather(torch.tensor([count], device=self.accelerator.device))
+        return int(counts.max())
+
+    def _one_by_one(
+        self, model: Any, inputs: dict[str, Any], sizes: torch.Tensor, seen: list[list[int]], turns: int
+    ) -> Any:
+        """Photos of several shapes, each as `pipeline` shows it: what fills a batch up changes what the net sees.
+
+        The losses of DETR and its kin add up boxes over all processes, so all of them take equally many turns; one
+        that has no photo left shows its last one again, and forgets it.
+        """
         losses, found = [], []
-        for place, (height, width) in enumerate(seen):
+        for turn in range(turns):
+            place = min(turn, len(seen) - 1)
+            height, width = seen[place]
             one = {"pixel_values": inputs["pixel_values"][place : place + 1, :, :height, :width]}
             outputs = model(**one, labels=inputs["labels"][place : place + 1])
-            losses.append(outputs.loss)
-            found.append(self._boxes(outputs, sizes[place : place + 1]))
+            if turn == place:
+                losses.append(outputs.loss)
+                found.append(self._boxes(outputs, sizes[place : place + 1]))
         loss = torch.stack(losses).mean()
         return loss, {"loss": loss, "detections": torch.cat(found)}
 
