@@ -146,8 +146,8 @@ def detector(tmp_path_factory):
     torch.manual_seed(0)
     with torch.no_grad():
         for head in (net.model.enc_score_head, *net.class_embed):
-            torch.nn.init.normal_(head.weight, 0, 0.5)
-            torch.nn.init.zeros_(head.bias)
+            head.weight.normal_(0, 0.5)  # torch.nn.init leaves what was loaded, after loads in several threads
+            head.bias.zero_()
     net.config.score_threshold = 0.6
     net.save_pretrained(folder)
     return folder

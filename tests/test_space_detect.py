@@ -64,9 +64,9 @@ def model(folder, kind="rt_detr_v2", **config):
             if name.endswith("bias") and ("class" in name or "score" in name):
                 tensor.zero_()  # some begin where every score is 0.01
         for head in (net.model.enc_score_head, *net.class_embed) if kind == "rt_detr_v2" else ():
-            torch.nn.init.normal_(head.weight, 0, 0.5)
+            head.weight.normal_(0, 0.5)  # torch.nn.init leaves what was loaded, after loads in threads
         for head in (net.model.enc_bbox_head, *net.bbox_embed) if kind == "rt_detr_v2" else ():
-            torch.nn.init.normal_(head.layers[-1].weight, 0, 0.5)
+            head.layers[-1].weight.normal_(0, 0.5)
     net.save_pretrained(folder)
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | config))

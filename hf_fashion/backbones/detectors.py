@@ -330,15 +330,15 @@ def _draw(net: Any) -> None:
             module.reset_parameters()
     for head in ends:  # a box begins where its cell is
         last = head.layers[-1]
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-    nn.init.constant_(parts.enc_score_head.bias, -math.log(99))  # every class begins at a score of 0.01
+        last.weight.zero_()
+        last.bias.zero_()
+    parts.enc_score_head.bias.fill_(-math.log(99))  # every class begins at a score of 0.01
     for head in net.class_embed:
         head.load_state_dict(parts.enc_score_head.state_dict())
     for name, last in parts.decoder.layers.named_modules():  # a layer begins by passing on what the encoder says
         if name.endswith(("self_attn.o_proj", "encoder_attn.output_proj", "mlp.fc2")):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            last.weight.zero_()
+            last.bias.zero_()
 
 
 def _plain(name: str) -> str:
