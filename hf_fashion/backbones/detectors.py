@@ -315,7 +315,7 @@ def _draw(net: Any) -> None:
     new = [parts.encoder_input_proj, parts.encoder, parts.decoder_input_proj, parts.enc_output, parts.enc_bbox_head]
     new += [net.bbox_embed, parts.decoder.query_pos_head]
     ends = [parts.enc_bbox_head, *net.bbox_embed]
-    if hasattr(parts.decoder, "pre_bbox_head"):  # D-FINE
+    if net.config.model_type == "d_fine":
         qualities = [layer.reg_conf for layer in parts.decoder.lqe_layers]
         new += [parts.decoder.pre_bbox_head, *qualities]
         ends += [parts.decoder.pre_bbox_head, *qualities]
