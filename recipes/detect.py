@@ -85,6 +85,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         optimizers=(training.rates(model, training_args, method), None),
         callbacks=training.callbacks(method, training_args),
         dense=args.dense,
+        dense_cells=args.dense_cells,
+        dense_epochs=args.dense_epochs,
     )  # fmt: skip
     run = record.start(
         training_args.output_dir, "detect", arguments=changed, argv=argv, seed=training_args.seed,

@@ -36,7 +36,7 @@ def test_cells_in_a_box_learn_it_and_no_others():
     owner, quality = dense.assign(torch.rand(len(CELLS), 3), corners, truth, LABELS[0]["class_labels"], CELLS)
     for box in (0, 1):
         own = CELLS[owner == box]
-        assert 0 < len(own) <= dense.TOPK
+        assert 0 < len(own) <= dense.CELLS
         reach = torch.maximum(LABELS[0]["boxes"][box, 2:], own[:, 2:]) / 2
         assert ((own[:, :2] - LABELS[0]["boxes"][box, :2]).abs() <= reach).all()
     assert (quality[owner < 0] == 0).all() and (quality[owner >= 0] > 0).all() and quality.max() <= 1
@@ -47,7 +47,7 @@ def test_a_net_that_is_right_pays_least_and_the_gradient_reaches_what_is_wrong()
     boxes = right.enc_outputs_coord_logits.sigmoid()
     for box, center in enumerate(LABELS[0]["boxes"]):
         inside = torch.nonzero(((CELLS[:, :2] - center[:2]).abs() <= center[2:] / 2).all(dim=1))[:, 0]
-        near = inside[: dense.TOPK]
+        near = inside[: dense.CELLS]
         boxes[0, near] = center
         right.enc_outputs_class[0, near, LABELS[0]["class_labels"][box]] = 6.0
     right.enc_outputs_coord_logits = torch.logit(boxes).requires_grad_()

@@ -102,6 +102,17 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
             "detector and few photos; usual: 1 to 2."
         },
     )
+    dense_cells: int = field(
+        default=10,
+        metadata={"help": "With --dense: cells at most that learn a box. Fewer (4) leave fewer doubles at the end."},
+    )
+    dense_epochs: int = field(
+        default=0,
+        metadata={
+            "help": "With --dense: so many epochs at the beginning learn by it alone, before the decoder joins; for a "
+            "new detector; usual: a quarter of all."
+        },
+    )
     smallest_crop: float = field(
         default=0.3,
         metadata={"help": "Half of the training photos are cropped at random; at least this share is kept; 1: none."},
@@ -141,6 +152,14 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         in_range("zoom_out", self.zoom_out, 1.0, 8.0)
         in_range("color", self.color, 0.0, 1.0)
         in_range("dense", self.dense, 0.0, 100.0)
+        in_range("dense_cells", self.dense_cells, 1, 1000)
+        in_range("dense_epochs", self.dense_epochs, 0, 1e6)
+        if self.dense_epochs and not (self.dense and self.backbone):
+            raise InputError(
+                f"--dense_epochs {self.dense_epochs}", expected="--dense above 0, and a new detector over a --backbone",
+                found="a checkpoint, whose decoder it would undo" if self.dense else "--dense 0",
+                fix="leave it out" if self.dense else "--dense 2",
+            )  # fmt: skip
         if isinstance(self.detector_config, str):
             self.detector_config = _json(self.detector_config)
         for side in self.multi_scale or ():

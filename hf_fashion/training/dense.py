@@ -16,13 +16,15 @@ from torch.nn import functional
 from torchvision.ops import box_convert, box_iou, generalized_box_iou_loss
 
 STRIDES = (8, 16, 32)  # of the maps that the encoder scores
-TOPK = 10  # cells at most that learn a box
+CELLS = 10  # at most that learn a box
 SCORE_POWER, IOU_POWER = 0.5, 6.0  # alpha and beta of TOOD, whose alpha is 1
 FOCUS = 2.0  # beta of the quality focal loss
 L1_WEIGHT, GIOU_WEIGHT = 5.0, 2.0  # as in the detectors' own loss
 
 
-def dense_loss(outputs: Any, labels: Sequence[dict[str, torch.Tensor]], height: int, width: int) -> torch.Tensor:
+def dense_loss(
+    outputs: Any, labels: Sequence[dict[str, torch.Tensor]], height: int, width: int, most: int = CELLS
+) -> torch.Tensor:
     """The loss of the encoder's cells.
 
     Args:
@@ -31,6 +33,7 @@ def dense_loss(outputs: Any, labels: Sequence[dict[str, torch.Tensor]], height: 
         labels: Of each photo `class_labels` (boxes,) and `boxes` (boxes, 4): centre, width, height as shares.
         height: Pixels of what the net saw.
         width: Likewise.
+        most: Cells at most that learn a box. Many teach quickly; few leave less to choose from, as the decoder must.
 
     Raises:
         ValueError: The outputs have no cells, or other ones than maps of 8, 16 and 32 pixels have.
@@ -52,7 +55,7 @@ def dense_loss(outputs: Any, labels: Sequence[dict[str, torch.Tensor]], height: 
     weights, found, true = [], [], []
     for photo, told in enumerate(labels):
         truth, classes = box_convert(told["boxes"].float(), "cxcywh", "xyxy"), told["class_labels"]
-        owner, quality = assign(scores[photo], boxes[photo].detach(), truth, classes, cells)
+        owner, quality = assign(scores[photo], boxes[photo].detach(), truth, classes, cells, most)
         own = torch.nonzero(owner >= 0)[:, 0]
         wanted[photo, own, classes[owner[own]]] = quality[own]
         weights.append(quality[own])
@@ -86,8 +89,34 @@ def cells_of(height: int, width: int, device: torch.device) -> torch.Tensor:
 
 
 @torch.no_grad()
+def start_decoder(net: Any) -> None:
+    """Makes the decoder of a new RT-DETR or D-FINE say what the encoder's cells say, when its layers still add nothing.
+
+    `load_detector` builds such layers; what is left are the norms, and the heads of the classes.
+    """
+    norm, head = net.model.enc_output[1], net.model.enc_score_head
+    for part in net.model.decoder.layers.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.load_state_dict(norm.state_dict())
+    for own in net.class_embed:
+        own.load_state_dict(head.state_dict())
+
+
+def of_decoder(net: Any) -> list[torch.nn.Parameter]:
+    """The learning parameters of RT-DETR or D-FINE that the encoder's cells do not need."""
+    parts = [net.model.decoder, net.class_embed, net.bbox_embed, getattr(net.model, "denoising_class_embed", None)]
+    found = {id(own): own for part in parts if part is not None for own in part.parameters() if own.requires_grad}
+    return list(found.values())
+
+
+@torch.no_grad()
 def assign(
-    scores: torch.Tensor, boxes: torch.Tensor, truth: torch.Tensor, classes: torch.Tensor, cells: torch.Tensor
+    scores: torch.Tensor,
+    boxes: torch.Tensor,
+    truth: torch.Tensor,
+    classes: torch.Tensor,
+    cells: torch.Tensor,
+    most: int = CELLS,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Which cell learns which box of a photo, and how sure of it is to become.
 
@@ -97,6 +126,7 @@ def assign(
         truth: The true boxes, corners as shares (boxes, 4).
         classes: Their classes (boxes,).
         cells: Of `cells_of`.
+        most: Cells at most that learn a box.
 
     Returns:
         The place of the box of each cell, -1 for none (cells,), and its score to be (cells,).
@@ -110,7 +140,7 @@ def assign(
     reach = torch.maximum(centre[:, None, 2:], cells[None, :, 2:]) / 2
     inside = ((cells[None, :, :2] - centre[:, None, :2]).abs() <= reach).all(dim=2)
     aligned = aligned * inside
-    best, place = aligned.topk(min(TOPK, len(cells)), dim=1)
+    best, place = aligned.topk(min(most, len(cells)), dim=1)
     chosen = torch.zeros_like(inside).scatter_(1, place, best > 0)
     several = chosen.sum(dim=0) > 1
     if several.any():  # a cell learns the box that it overlaps most

@@ -8,7 +8,7 @@ from transformers.trainer_utils import PredictionOutput
 
 from hf_fashion.augmentation import KEY
 from hf_fashion.errors import InputError
-from hf_fashion.training.dense import STRIDES, dense_loss
+from hf_fashion.training.dense import CELLS, STRIDES, dense_loss, of_decoder, start_decoder
 from hf_fashion.training.trainer import IDLE, FashionTrainer
 
 MOST = 100  # boxes a photo that are measured, as COCO does
@@ -28,12 +28,17 @@ class DetectionTrainer(FashionTrainer):
     the photos in the split (photos,). The processor is the `processing_class`.
     """
 
-    def __init__(self, *args: Any, dense: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, dense: float = 0.0, dense_cells: int = CELLS, dense_epochs: int = 0, **kwargs: Any
+    ) -> None:
         """As `FashionTrainer`.
 
         Args:
             *args: Of that.
             dense: Weight of `dense_loss` beside the net's own; 0 for none.
+            dense_cells: Cells of the encoder at most that learn a box.
+            dense_epochs: In so many epochs of the beginning it is the only loss, and the decoder passes on what the
+                encoder says; for a new detector of `load_detector`.
             **kwargs: Of that.
 
         Raises:
@@ -41,6 +46,7 @@ class DetectionTrainer(FashionTrainer):
         """
         super().__init__(*args, **kwargs)
         self.label_names, self.dense = [ROWS], dense
+        self.dense_cells, self.dense_epochs = dense_cells, dense_epochs
         config: Any = self.accelerator.unwrap_model(self.model).config
         if dense and tuple(getattr(config, "feat_strides", ())) != STRIDES:
             raise InputError(
@@ -58,13 +64,28 @@ class DetectionTrainer(FashionTrainer):
             if turns := self._most(len(seen) if apart else 0):
                 return self._one_by_one(model, inputs, sizes, seen.tolist(), turns)
         weight = 0.0 if IDLE in inputs else self.dense
+        if torch.is_grad_enabled() and self.dense_epochs and (epoch := self.state.epoch or 0.0) <= self.dense_epochs:
+            start_decoder(self.accelerator.unwrap_model(self.model))
+            if epoch < self.dense_epochs:
+                return self._of_cells_alone(model, inputs, weight)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.dense and torch.is_grad_enabled():
-            height, width = inputs["pixel_values"].shape[-2:]
-            loss = loss - self._of_queries(outputs) + weight * dense_loss(outputs, inputs["labels"], height, width)
+            loss = loss - self._of_queries(outputs) + weight * self._of_cells(outputs, inputs)
         if sizes is None or not return_outputs:
             return (loss, outputs) if return_outputs else loss
         return loss, {"loss": loss, "detections": self._boxes(outputs, sizes)}
+
+    def _of_cells(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
+        height, width = inputs["pixel_values"].shape[-2:]
+        return dense_loss(outputs, inputs["labels"], height, width, self.dense_cells)
+
+    def _of_cells_alone(self, model: Any, inputs: dict[str, Any], weight: float) -> torch.Tensor:
+        """The dense loss without the decoder's; the net is shown no labels, so that it matches and denoises nothing."""
+        shown = {name: value for name, value in inputs.items() if name not in ("labels", IDLE)}
+        loss = weight * self._of_cells(model(**shown), inputs)
+        self._hold(model)
+        # Several processes wait for the gradients of all that learns.
+        return loss + 0.0 * sum(own.sum() for own in of_decoder(self.accelerator.unwrap_model(self.model)))
 
     def _of_queries(self, outputs: Any) -> torch.Tensor:
         """The net's own loss on the cells that become queries: one cell a box, where the dense loss wants several."""

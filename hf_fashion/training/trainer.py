@@ -129,8 +129,7 @@ class FashionTrainer(GuardedTrainer):
         if not torch.is_grad_enabled():
             num_items_in_batch = None  # the mean over the rows given: the loop of the evaluation weighs it by them
         loss: Any = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self.args.activation_checkpointing and torch.is_grad_enabled():
-            self._held = HeldNorms(model)  # what follows is the backward pass
+        self._hold(model)
         if idle and return_outputs:
             return loss[0] * 0.0, loss[1]
         return loss * 0.0 if idle else loss
@@ -140,6 +139,10 @@ class FashionTrainer(GuardedTrainer):
             return super().training_step(*args, **kwargs)
         finally:
             self._release()
+
+    def _hold(self, model: Any) -> None:
+        if self.args.activation_checkpointing and torch.is_grad_enabled():
+            self._held = HeldNorms(model)  # what follows is the backward pass
 
     def _release(self) -> None:
         if self._held is not None:
