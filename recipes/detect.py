@@ -21,7 +21,7 @@ from typing import Any
 from transformers import set_seed
 
 from hf_fashion import backbones, cards, checks, data, hub, images, record, settings, training
-from hf_fashion.errors import command, script
+from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import detect
 
 DEFAULT = ["--config", "detect-sample"]  # with nothing typed
@@ -34,6 +34,14 @@ def main(argv: list[str] | None = None) -> record.Run:
         metrics=detect.METRICS,
     )  # fmt: skip
     args, method, training_args, changed = parsed
+    if method.lora_rank and (args.backbone is not None or args.freeze != "none"):
+        new = args.backbone is not None
+        raise InputError(
+            "--lora_rank", expected="a detector's checkpoint, which LoRA itself freezes",
+            found=f"a new detector over --backbone {args.backbone}, whose random rest has to learn in full" if new
+            else f"--freeze {args.freeze}",
+            fix="--model ustc-community/dfine-small-coco, without --backbone" if new else "--freeze none",
+        )  # fmt: skip
 
     dataset, report = data.load(
         args.dataset, detect.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
@@ -70,6 +78,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         dataset=report.to_dict(), base_model=base_model["base_model"],
     )  # fmt: skip
 
+    if method.lora_rank:
+        model = training.add_lora(model, method.lora_rank, method.lora_alpha)
     trainer = training.DetectionTrainer(
         model=model,
         args=training_args,
@@ -100,6 +110,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
         )
+        if method.lora_rank:
+            model = trainer.model = training.merge(model)
 
         # Measured once, after everything was chosen on validation.
         predictions = detect.predict(trainer, dataset, processor, ("validation", "test"), limits=args.limits)

@@ -25,7 +25,7 @@ def _nets():
     vit = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
     return {
         "rt_detr_v2": (hf.RTDetrV2Config, maps),
-        "d_fine": (hf.DFineConfig, maps),
+        "d_fine": (hf.DFineConfig, maps | {"depth_mult": 0.34}),
         "detr": (hf.DetrConfig, plain),
         "conditional_detr": (hf.ConditionalDetrConfig, plain),
         "rf_detr": (
@@ -59,12 +59,17 @@ PROCESSORS = {
 KINDS = list(PROCESSORS)
 
 
-def tiny_detector(kind, folder, names=NAMES, side=64):
-    """A folder with random weights of a kind and its processor."""
+def tiny_net(kind, names=NAMES):
+    """Random weights of a kind."""
     torch.manual_seed(0)
     config, values = _nets()[kind]
     told = config(**values, id2label=dict(enumerate(names)), label2id={n: i for i, n in enumerate(names)})
-    hf.AutoModelForObjectDetection.from_config(told).save_pretrained(folder)
+    return hf.AutoModelForObjectDetection.from_config(told)
+
+
+def tiny_detector(kind, folder, names=NAMES, side=64):
+    """A folder with random weights of a kind and its processor."""
+    tiny_net(kind, names).save_pretrained(folder)
     square = kind in ("rt_detr_v2", "d_fine", "rf_detr")
     size = {"height": side, "width": side} if square else {"shortest_edge": side, "longest_edge": side + side // 2}
     PROCESSORS[kind](size=size).save_pretrained(folder)

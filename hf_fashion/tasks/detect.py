@@ -156,7 +156,7 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         in_range("dense_epochs", self.dense_epochs, 0, 1e6)
         if self.dense_epochs and not (self.dense and self.backbone):
             raise InputError(
-                f"--dense_epochs {self.dense_epochs}", expected="--dense above 0, and a new detector over a --backbone",
+                f"--dense_epochs {self.dense_epochs}", expected="--dense above 0, and a new detector (--backbone)",
                 found="a checkpoint, whose decoder it would undo" if self.dense else "--dense 0",
                 fix="leave it out" if self.dense else "--dense 2",
             )  # fmt: skip
@@ -303,7 +303,9 @@ def collate(model: PreTrainedModel, sizes: Sequence[int] = (), processor: Any = 
             f"--multi_scale {' '.join(map(str, sizes))}", expected="a net that sees squares, in evaluation too",
             found=_size_in_words(processor).strip(","), fix=f"leave it out, or --image_size {sizes[0]}",
         )  # fmt: skip
-    return DetectionCollator(masked="pixel_mask" in inspect.signature(model.forward).parameters, sizes=sizes)
+    net: Any = model
+    net = net.get_base_model() if hasattr(net, "get_base_model") else net  # of one from `add_lora`
+    return DetectionCollator(masked="pixel_mask" in inspect.signature(net.forward).parameters, sizes=sizes)
 
 
 def metrics(rows: Dataset, labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:

@@ -105,6 +105,10 @@ class LearningArguments:
     early_stopping_patience: int | None = field(
         default=None, metadata={"help": "Stop when so many evaluations in a row were no better."}
     )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
+    )
+    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
 
     def __post_init__(self) -> None:
         for name, lowest, highest in (
@@ -112,10 +116,17 @@ class LearningArguments:
             ("layer_decay", 1e-6, 1.0),
             ("moving_average", 0.0, 0.999999),
             ("early_stopping_patience", 1, 1e6),
+            ("lora_rank", 1, 1024),
+            ("lora_alpha", 1e-6, 1e6),
         ):
             value = getattr(self, name)
             if value is not None:
                 in_range(name, value, lowest, highest)
+        if self.lora_rank and (self.head_learning_rate or self.layer_decay):
+            raise InputError(
+                "--lora_rank with --head_learning_rate or --layer_decay", expected="one of the two",
+                found="both: with LoRA the net's own weights do not learn", fix="leave one out",
+            )  # fmt: skip
 
 
 @dataclass
@@ -139,10 +150,6 @@ class MethodArguments(LearningArguments):
     )
     mixup: float = field(default=0.0, metadata={"help": "Blend pairs of photos; Beta's alpha, usual: 0.2."})
     cutmix: float = field(default=0.0, metadata={"help": "Paste a part of a photo into another; alpha, usual: 1."})
-    lora_rank: int | None = field(
-        default=None, metadata={"help": "LoRA: freeze the net, learn matrices of this rank beside it; usual: 8."}
-    )
-    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
     precision: Literal["auto", "full"] = field(
         default="auto",
         metadata={
@@ -156,14 +163,6 @@ class MethodArguments(LearningArguments):
         in_range("focal_gamma", self.focal_gamma, 0.0, 10.0)
         in_range("mixup", self.mixup, 0.0, 100.0)
         in_range("cutmix", self.cutmix, 0.0, 100.0)
-        in_range("lora_alpha", self.lora_alpha, 1e-6, 1e6)
-        if self.lora_rank is not None:
-            in_range("lora_rank", self.lora_rank, 1, 1024)
-        if self.lora_rank and (self.head_learning_rate or self.layer_decay):
-            raise InputError(
-                "--lora_rank with --head_learning_rate or --layer_decay", expected="one of the two",
-                found="both: with LoRA the net's own weights do not learn", fix="leave one out",
-            )  # fmt: skip
 
     @property
     def mixes(self) -> bool:

@@ -90,7 +90,7 @@ def cells_of(height: int, width: int, device: torch.device) -> torch.Tensor:
 
 @torch.no_grad()
 def start_decoder(net: Any) -> None:
-    """Makes the decoder of a new RT-DETR or D-FINE say what the encoder's cells say, when its layers still add nothing.
+    """Makes the decoder of a new RT-DETR or D-FINE say what the encoder's cells say, while its layers add nothing.
 
     `load_detector` builds such layers; what is left are the norms, and the heads of the classes.
     """
@@ -144,9 +144,9 @@ def assign(
     chosen = torch.zeros_like(inside).scatter_(1, place, best > 0)
     several = chosen.sum(dim=0) > 1
     if several.any():  # a cell learns the box that it overlaps most
-        most = (overlap * chosen).argmax(dim=0)
+        nearest = (overlap * chosen).argmax(dim=0)
         chosen[:, several] = False
-        chosen[most[several], torch.nonzero(several)[:, 0]] = True
+        chosen[nearest[several], torch.nonzero(several)[:, 0]] = True
     aligned = aligned * chosen
     highest = (overlap * chosen).amax(dim=1, keepdim=True)
     quality, owner = (aligned / aligned.amax(dim=1, keepdim=True).clamp(min=1e-12) * highest).max(dim=0)

@@ -80,7 +80,7 @@ class DetectionTrainer(FashionTrainer):
         return dense_loss(outputs, inputs["labels"], height, width, self.dense_cells)
 
     def _of_cells_alone(self, model: Any, inputs: dict[str, Any], weight: float) -> torch.Tensor:
-        """The dense loss without the decoder's; the net is shown no labels, so that it matches and denoises nothing."""
+        """The dense loss without the decoder's; the net is shown no labels, so it matches and denoises nothing."""
         shown = {name: value for name, value in inputs.items() if name not in ("labels", IDLE)}
         loss = weight * self._of_cells(model(**shown), inputs)
         self._hold(model)

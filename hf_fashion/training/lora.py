@@ -1,11 +1,15 @@
 """LoRA: a few small matrices learn beside the weights of a net, and are added to them at the end."""
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
-from hf_fashion.backbones.freezing import head_layers, stages
+from hf_fashion.backbones.detectors import _of_classes
+from hf_fashion.backbones.freezing import detector_backbone, head_layers, stages
 from hf_fashion.errors import InputError, extra, in_range
 
 if TYPE_CHECKING:
@@ -18,19 +22,28 @@ _ATTENTION = (
 
 
 def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0.0) -> "PeftModel":
-    """Freezes a classifier and puts low-rank matrices beside its layers (Hu et al. 2021, arXiv 2106.09685).
+    """Freezes a net and puts low-rank matrices beside its layers (Hu et al. 2021, arXiv 2106.09685).
 
-    What gets them: the query, key, value and output projections of every attention layer; in a net without attention,
-    every linear and convolution layer of the stages whose kernels see all channels. The layers that give the logits
-    learn in full. At the start the logits are those of the net as it came.
+    What gets them in a classifier: the query, key, value and output projections of every attention layer; in a net
+    without attention, every linear and convolution layer of the stages whose kernels see all channels. The layers that
+    give the logits learn in full.
+
+    In a detector every linear layer gets them, attention that samples points included (Dettmers et al. 2023, arXiv
+    2305.14314: fewer did not reach a full fine-tune); convolutions stay as they are. The heads of classes and boxes
+    learn in full, and so does the embedding of RT-DETR's and D-FINE's denoising queries: what depends on the classes
+    is random when these are new; how a box is drawn around a thing changes with the annotators as classes do, and
+    beside a layer of 4 outputs nothing of a usual rank is smaller than the layer. What heads share stays shared.
+
+    At the start the outputs are those of the net as it came.
 
     The frozen net stays in eval mode while it trains, as `backbones.freeze` has it: no dropout, no drop-path, no new
-    batch statistics.
+    batch statistics. In a detector that holds for the backbone and for all batch norms; the rest trains as ever, since
+    denoising queries, groups of queries and losses of the layers exist in training mode alone.
 
-    Give the result to `FashionTrainer`; a checkpoint holds the small matrices and the head. `merge` makes a plain net.
+    Give the result to the Trainer; a checkpoint holds the small matrices and the heads. `merge` makes a plain net.
 
     Args:
-        model: An image classifier; it is changed in place.
+        model: An image classifier or a detector; it is changed in place.
         rank: Width of the matrices. Usual: 4 to 16.
         alpha: What is learnt is scaled by alpha / rank. Usual: once or twice the rank.
         dropout: Share of a layer's inputs that its small matrices do not see in training.
@@ -43,14 +56,17 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0
     in_range("lora_rank", rank, 1, 1024)
     in_range("lora_alpha", alpha, 1e-6, 1e6)
     in_range("lora_dropout", dropout, 0.0, 0.9)
-    targets = _targets(model)
-    heads = [name for name, module in model.named_modules() if any(module is layer for layer in head_layers(model))]
+    heads = _heads(model)
     config: Any = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=targets, modules_to_save=heads  # type: ignore[arg-type]
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules=_targets(model, heads)  # type: ignore[arg-type]
     )  # fmt: skip
-    wrapped: Any = get_peft_model(model, config)
+    with _own_ties_hidden(model):
+        wrapped: Any = get_peft_model(model, config)
+    _learn_in_full(model, heads)
+    told = wrapped.peft_config["default"]
+    told.modules_to_save = heads
     # Not a name that peft would look for on the Hub at every checkpoint.
-    wrapped.peft_config["default"].base_model_name_or_path = ""
+    told.base_model_name_or_path = ""
     wrapped.register_forward_pre_hook(_hold_base_in_eval)
     return wrapped
 
@@ -66,30 +82,93 @@ def merge(model: "PeftModel") -> PreTrainedModel:
     return net.eval()
 
 
-def _hold_base_in_eval(model: nn.Module, _inputs: Any) -> None:
-    for name, module in model.named_modules():
-        if "lora_" not in name and "modules_to_save" not in name:
+@contextmanager
+def _own_ties_hidden(model: PreTrainedModel) -> Iterator[None]:
+    """peft (0.21) asks a net of which some weights are shared for its word embeddings; RT-DETR raises."""
+    settings: Any = model.config
+    shared = getattr(settings, "tie_word_embeddings", False)
+    if shared:
+        settings.tie_word_embeddings = False
+    try:
+        yield
+    finally:
+        if shared:
+            settings.tie_word_embeddings = shared
+
+
+def _learn_in_full(model: PreTrainedModel, names: list[str]) -> None:
+    """Puts peft's copies, which learn and which its checkpoints hold, in the place of frozen modules.
+
+    Given to peft as `modules_to_save`, names would be taken as endings (RF-DETR's `class_embed` is one of
+    `enc_out_class_embed`), and modules that share weights (RT-DETR's `class_embed` and `decoder.class_embed`) would
+    each get weights of their own, of which a saved net keeps one.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    copies: dict[nn.Parameter, nn.Parameter] = {}
+    for name in names:
+        parent, _, child = name.rpartition(".")
+        both: Any = ModulesToSaveWrapper(model.get_submodule(name), "default")
+        both.set_adapter("default")
+        setattr(model.get_submodule(parent), child, both)
+        for key, original in both.original_module.named_parameters(remove_duplicate=False):
+            place, _, last = key.rpartition(".")
+            owner = both.modules_to_save["default"].get_submodule(place)
+            setattr(owner, last, copies.setdefault(original, getattr(owner, last)))
+
+
+def _hold_base_in_eval(model: Any, _inputs: Any) -> None:
+    net = model.get_base_model()
+    backbone = detector_backbone(net)
+    for name, module in net.named_modules():
+        if "lora_" in name or "modules_to_save" in name:
+            continue
+        if backbone is None or f"{name}.".startswith(f"{backbone}.") or hasattr(module, "running_mean"):
             module.training = False
 
 
-def _targets(model: PreTrainedModel) -> list[str]:
-    attention = [
+def _heads(model: PreTrainedModel) -> list[str]:
+    """The modules that learn in full, by all of their names."""
+    named = list(model.named_modules(remove_duplicate=False))
+    if detector_backbone(model) is None:
+        layers = head_layers(model)
+        return [name for name, module in named if any(module is layer for layer in layers)]
+    # Of a perceptron (YOLOS) the last layer depends on the classes; the head is all of it.
+    classes = {re.sub(r"\.layers\.\d+$", "", name.rpartition(".")[0]) for name in _of_classes(model.config)}
+    heads: list[str] = []
+    for name, module in named:
+        inside = name.startswith(tuple(f"{head}." for head in heads))
+        if not (inside or isinstance(module, nn.ModuleList)) and (name in classes or "bbox" in name):
+            heads.append(name)
+    return heads
+
+
+def _targets(model: PreTrainedModel, heads: list[str]) -> list[str]:
+    """The layers that get small matrices."""
+    linear = [
         name
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
         # torch's own attention reads the weight of its last layer itself, beside which nothing can stand.
         and not isinstance(module, nn.modules.linear.NonDynamicallyQuantizableLinear)
-        and name.endswith(tuple(f".{end}" for end in _ATTENTION))
-        and any(part.startswith("att") or part.endswith("_attn") for part in name.split("."))
     ]
-    if attention:
-        return attention
-    inside = {name.rpartition(".")[0] for stage in stages(model)[1:] for name in stage}
-    layers = [
-        name
-        for name, module in model.named_modules()
-        if name in inside and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
-    ]
+    if detector_backbone(model) is not None:
+        layers = [name for name in linear if not f"{name}.".startswith(tuple(f"{head}." for head in heads))]
+    else:
+        layers = [
+            name
+            for name in linear
+            if name.endswith(tuple(f".{end}" for end in _ATTENTION))
+            and any(part.startswith("att") or part.endswith("_attn") for part in name.split("."))
+        ]
+        if not layers:
+            inside = {name.rpartition(".")[0] for stage in stages(model)[1:] for name in stage}
+            layers = [
+                name
+                for name, module in model.named_modules()
+                if name in inside
+                and (isinstance(module, nn.Linear) or (isinstance(module, nn.Conv2d) and module.groups == 1))
+            ]
     if not layers:
         raise InputError(
             f"LoRA for this {model.config.model_type} net", expected="attention, linear or convolution layers",
