@@ -47,6 +47,12 @@ HEADLINE = (
     "map_50",
     "map_75",
     "mar_100",
+    "recall_at_1",
+    "recall_at_5",
+    "recall_at_10",
+    "map_at_r",
+    "mrr",
+    "ndcg_at_10",
     "precision_macro",
     "recall_macro",
     "f1_macro",
@@ -305,7 +311,7 @@ def write(
         predictions: A row a photo, with a `split` column.
         plots: Name -> matplotlib figure.
         model: Saved as its library does, safetensors only; None when nothing was trained.
-        processor: Saved beside it.
+        processor: Saved beside it; None where the model saves its own, as an encoder does.
         history: The log of the training.
         reported: The split whose figures are the run's.
         **entries: More for run.json.
@@ -316,7 +322,7 @@ def write(
         if model is not None:
             model.save_pretrained(folder)
             # A timm processor lies in the model's config.json; its own save_pretrained does nothing but warn.
-            if type(processor).__name__ != "TimmWrapperImageProcessor":
+            if processor is not None and type(processor).__name__ != "TimmWrapperImageProcessor":
                 processor.save_pretrained(folder)
         figures = {"split": reported, "confidence": 0.95, **results[reported], **others}
         _write_json(folder / "eval_results.json", figures)

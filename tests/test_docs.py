@@ -10,13 +10,16 @@ from hf_fashion import training
 from hf_fashion.recipes import check, crop, score, sweep
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
-from hf_fashion.tasks import classify, detect
+from hf_fashion.recipes import retrieve as retrieve_recipe
+from hf_fashion.tasks import classify, detect, retrieve
+from hf_fashion.training import retrieving
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("hf_fashion/samples/**/*.md"), *ROOT.glob("model_cards/*.md")]
 RECIPES = {
     "classify": (recipe, classify.Arguments),
     "detect": (detect_recipe, detect.Arguments, training.LearningArguments, training.DetectionTrainingArguments),
+    "retrieve": (retrieve_recipe, retrieve.Arguments, retrieving.RetrievalTrainingArguments),
     "score": (score, score.Arguments),
     "sweep": (sweep, classify.Arguments),
 }
@@ -72,6 +75,7 @@ def test_settings_named_in_the_prose_exist():
             check.Arguments,
             crop.Arguments,
             detect.Arguments,
+            retrieve.Arguments,
             training.MethodArguments,
             training.FashionTrainingArguments,
         )  # fmt: skip
@@ -95,14 +99,14 @@ def test_python_of_the_readme_runs(tmp_path, monkeypatch):
     def few(*args, **kwargs):
         dataset, report = whole(*args, **kwargs)
         for split in dataset:
-            dataset[split] = dataset[split].select(range(0, len(dataset[split]), 4))
+            dataset[split] = dataset[split].select(range(0, len(dataset[split]), 7))
         return dataset, report
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(hf_fashion.data, "load", few)
     scope = {}
     exec(compile(code, "README.md", "exec"), scope)
-    assert scope["trainer"].state.global_step == 3 and scope["predictions"].num_rows == 20
+    assert scope["trainer"].state.global_step == 2 and scope["predictions"].num_rows == 12
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("[a-z]*.py")), ids=lambda path: path.stem)

@@ -8,7 +8,7 @@ import pytest
 
 from hf_fashion import sources
 from hf_fashion.recipes import classify as recipe
-from hf_fashion.tasks import classify, detect
+from hf_fashion.tasks import classify, detect, retrieve
 
 
 @pytest.fixture
@@ -24,9 +24,12 @@ def shown(capsys, monkeypatch):
 def test_every_public_dataset_is_named(shown):
     names = {module.name for module in pkgutil.iter_modules(sources.__path__)}
     of_boxes = {"deepfashion2", "fashionpedia", "modanet"}
+    of_retrieval = {"consumer_to_shop", "fashion200k", "fashion_iq", "hm", "inshop"}
     told = detect.Arguments.__dataclass_fields__["dataset"].metadata["help"]
     assert of_boxes < names and all(name in told for name in of_boxes)
-    assert all(name in shown["dataset"] for name in names - of_boxes)
+    told = retrieve.PhotoArguments.__dataclass_fields__["dataset"].metadata["help"]
+    assert of_retrieval < names and all(name in told for name in of_retrieval)
+    assert all(name in shown["dataset"] for name in names - of_boxes - of_retrieval)
 
 
 def test_a_setting_and_its_opposite_are_not_told_with_the_same_meaning(shown):

@@ -435,11 +435,13 @@ def test_a_list_that_cannot_be_one_is_refused(tmp_path, file, old, new):
 
 def test_every_module_keeps_the_contract():
     photos = ["clothing", "deepfashion", "fashion_mnist", "fashion_product_images"]
-    assert sources.names() == sorted([*photos, "deepfashion2", "fashionpedia", "modanet"])
+    retrieval = ["consumer_to_shop", "fashion200k", "fashion_iq", "hm", "inshop"]
+    assert sources.names() == sorted([*photos, "deepfashion2", "fashionpedia", "modanet", *retrieval])
     for name in sources.names():
         module = sources.module(name)
         assert module.__doc__ and module.HOMEPAGE.startswith("https://") and isinstance(module.LICENSE, str)
-        assert sum(module.COUNTS.values()) > 0 and set(module.COUNTS) <= {"train", "validation", "test"}
+        assert sum(module.COUNTS.values()) > 0 or module.TOTAL  # of one no list says how many are in each split
+        assert set(module.COUNTS) <= {"train", "validation", "test"}
         for fact in ("Rows:", "Licence:", "Paper:", "Files:"):
             assert fact in module.__doc__
 
@@ -464,7 +466,7 @@ def test_a_misspelt_name_is_answered_with_the_right_one(tmp_path, wrong):
 
 def test_a_name_like_no_other_is_answered_with_all(tmp_path):
     mnist(tmp_path / "raw")
-    with pytest.raises(InputError, match="expected: one of clothing, deepfashion"):
+    with pytest.raises(InputError, match="expected: one of clothing, consumer_to_shop, deepfashion"):
         data.load("zzz:raw", classify.COLUMNS)
 
 

@@ -7,8 +7,10 @@ from timm.models import group_parameters
 from torch import nn
 from transformers import (
     MODEL_FOR_OBJECT_DETECTION_MAPPING,
+    MODEL_MAPPING,
     PreTrainedModel,
     TimmWrapperForImageClassification,
+    TimmWrapperModel,
 )
 
 from hf_fashion.errors import InputError
@@ -23,7 +25,8 @@ def freeze(model: PreTrainedModel, plan: str) -> None:
     Freezing again replaces the earlier plan.
 
     Args:
-        model: An image classifier of transformers, timm nets included, or a detector.
+        model: An image classifier of transformers, timm nets included, a detector, or a net without a head, of which
+            all is backbone; of one for pictures and texts (CLIP) all but the projections.
         plan: `none`; `backbone`: only the head learns (of a detector, all that comes after its backbone); `stages:N`:
             the embeddings (the stem) and the first N stages do not learn. Those are the blocks of ViT, DeiT, BEiT and
             DINOv2, the stages of Swin, ConvNeXt and ResNet (a stage has the downsampling that its class holds), and
@@ -106,6 +109,9 @@ def _modules_of(model: nn.Module, frozen: set[str]) -> list[str]:
 
 def _body(model: PreTrainedModel) -> nn.Module:
     """The encoder: what a classifier has beside its head. CLIP's and SigLIP's classes do not name it."""
+    bare: Any = MODEL_MAPPING.get(type(model.config), None)
+    if bare is not None and isinstance(model, bare):
+        return model
     return model.base_model if model.base_model is not model else next(model.children())
 
 
@@ -127,12 +133,16 @@ def backbone_parameters(model: PreTrainedModel) -> list[str]:
     backbone = detector_backbone(model)
     if backbone is not None:
         return [name for name, _ in model.named_parameters() if name.startswith(f"{backbone}.")]
+    if hasattr(model, "get_image_features"):
+        return [name for name, _ in model.named_parameters() if name.startswith(("vision_model.", "text_model."))]
     head = {id(parameter) for part in head_layers(model) for parameter in part.parameters()}
     return [name for name, parameter in model.named_parameters() if id(parameter) not in head]
 
 
 def head_layers(model: PreTrainedModel) -> list[nn.Module]:
     """The layers of a classifier that give the logits."""
+    if isinstance(model, TimmWrapperModel):
+        return []
     if isinstance(model, TimmWrapperForImageClassification):
         head = model.timm_model.get_classifier()
         return list(head) if isinstance(head, (tuple, list)) else [head]
@@ -157,7 +167,7 @@ def stages(model: PreTrainedModel) -> list[list[str]]:
     groups: list[list[str]] = []
     if detector_backbone(model) is not None:
         embeddings, groups = _numbered(backbone)
-    elif isinstance(model, TimmWrapperForImageClassification):
+    elif isinstance(model, (TimmWrapperForImageClassification, TimmWrapperModel)):
         net, known = model.timm_model, set(backbone)
         matcher = net.group_matcher(coarse=True) if hasattr(net, "group_matcher") else None
         named = group_parameters(net, matcher) if matcher else {}
@@ -172,7 +182,7 @@ def stages(model: PreTrainedModel) -> list[list[str]]:
             embeddings, groups = groups[0], groups[1:]
     else:
         body = _body(model)
-        prefix = next(name for name, module in model.named_modules() if module is body) + "."
+        prefix = next(f"{name}." if name else "" for name, module in model.named_modules() if module is body)
         lists = [
             name
             for name, module in body.named_modules()

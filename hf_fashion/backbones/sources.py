@@ -11,7 +11,7 @@ import re
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ SAMPLE = Path(__file__).parents[1] / "samples" / "checkpoint"
 TIMM_OUTSIDE = {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", "pretrained_cfg_overlay"}
 # Never a pickle, never code.
 FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
+# Of an encoder its modules too, each in a folder, and what cuts texts into tokens.
+ENCODER_FILES = [*FILES, "*/model.safetensors", "modules.json", "*tokenizer*", "*vocab*", "*merges.txt", "*.model"]
 
 
 def first_line(error: Exception) -> str:
@@ -46,8 +48,8 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
-def find(model: str | Path, revision: str | None) -> Path:
-    """The folder with the checkpoint's files; a Hub id is downloaded first."""
+def find(model: str | Path, revision: str | None, files: Sequence[str] = FILES) -> Path:
+    """The folder with the checkpoint's files; of a Hub id those that match `files` are downloaded first."""
     name = str(model)
     if name in EMBEDDED and Path(name).exists():
         raise InputError(
@@ -71,7 +73,7 @@ def find(model: str | Path, revision: str | None) -> Path:
             "check the spelling, and from which folder the command runs",
         )  # fmt: skip
     try:
-        return _download(name, revision)
+        return _download(name, revision, files)
     except InputError as error:
         # `runs/mine` has the form of a Hub id, and a folder may have an organization's name: the Hub is asked first.
         if revision or not folder.parent.is_dir() or isinstance(error.__cause__, GatedRepoError):
@@ -114,13 +116,13 @@ def _hub_id(name: str) -> str:
     return f"{name}.{known.tag}" if known and known.hf_hub_id and known.tag else name
 
 
-def _download(name: str, revision: str | None) -> Path:
+def _download(name: str, revision: str | None, files: Sequence[str]) -> Path:
     name = _hub_id(name)
     where = f"the model '{name}'" + (f" at revision '{revision}'" if revision else "")
     try:
         # One question without retries tells at once whether the Hub is there: `from_pretrained` would ask for 46 s.
         HfApi().model_info(name, revision=revision, timeout=10)
-        return Path(snapshot_download(name, revision=revision, allow_patterns=FILES))
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files)))
     except GatedRepoError as error:
         raise InputError(
             where,
@@ -137,7 +139,9 @@ def _download(name: str, revision: str | None) -> Path:
         ) from error
     except Exception as unreachable:  # whatever a broken connection raises, the cache may still hold the files
         try:
-            folder = Path(snapshot_download(name, revision=revision, allow_patterns=FILES, local_files_only=True))
+            folder = Path(
+                snapshot_download(name, revision=revision, allow_patterns=list(files), local_files_only=True)
+            )
         except Exception:
             raise InputError(
                 where,

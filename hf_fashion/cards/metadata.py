@@ -83,7 +83,7 @@ def of_run(run: record.Run, repo: str | None = None, widget: bool = True) -> Mod
         license_link=arguments.get("license_link"),
         # What loads it, never hf_fashion: the Hub shows that library's working snippet. A timm net is saved by
         # transformers' TimmWrapper, under names of its own that timm does not read.
-        library_name="transformers" if trained else None,
+        library_name=info.get("library", "transformers") if trained else None,
         pipeline_tag=info["task"],
         tags=["hf_fashion", "fashion", info["task"]],
         metrics=sorted({figure.type for figure in told.values()}),

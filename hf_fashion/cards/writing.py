@@ -34,7 +34,7 @@ ROWS_SHOWN = 40  # classes in a card's table
 _LIGHT = 300_000  # bytes of a picture beside a card that is kept apart from its run
 UNKNOWN = licenses.UNKNOWN
 # Plots that show photos, of all tasks.
-SHEETS = ("surest_mistakes", "best", "worst", "missed")
+SHEETS = ("surest_mistakes", "best", "worst", "missed", "found", "not_found")
 # What shows photos of the dataset beside a card.
 PHOTOS = (f"{widget.FOLDER}/*", *(f"plots/{sheet}.png" for sheet in SHEETS))
 

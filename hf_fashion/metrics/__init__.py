@@ -1,6 +1,7 @@
 """Plain functions: arrays in, a flat dict out; each figure with n and a bootstrap interval.
 
-The values are scikit-learn's, of boxes those of faster-coco-eval. The intervals are percentile bootstraps over rows
+The values are scikit-learn's, of boxes those of faster-coco-eval, of a search those of their definitions
+(`retrieval`). The intervals are percentile bootstraps over rows
 (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13): rows are drawn with replacement, the figure
 is computed again on each draw on which it is defined, and the 2.5th and 97.5th percentiles are the ends of the 95 %
 interval. Where all rows are right, or all wrong, every draw says the same, and a bootstrap would claim certainty:
@@ -19,6 +20,7 @@ from hf_fashion.metrics.coco import Curves, detection, precision_recall
 from hf_fashion.metrics.intervals import CONFIDENCE, MEANS, N_RESAMPLES, interval_keys
 from hf_fashion.metrics.multi_label import attributes
 from hf_fashion.metrics.pairs import holm, paired, paired_f1_macro, paired_map
+from hf_fashion.metrics.retrieval import query_figures, rank_relevant, retrieval, retrieval_macro, top
 from hf_fashion.metrics.single_label import classification, unsure_below
 from hf_fashion.metrics.tide import ERROR_KINDS, Assigned, assign_errors, best_threshold, detection_errors
 
@@ -44,5 +46,10 @@ __all__ = [
     "paired_f1_macro",
     "paired_map",
     "precision_recall",
+    "query_figures",
+    "rank_relevant",
+    "retrieval",
+    "retrieval_macro",
+    "top",
     "unsure_below",
 ]

@@ -104,7 +104,7 @@ def _lists(values: list[np.ndarray | None], kind: pa.DataType) -> pa.Array:
     )
 
 
-def _lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
+def lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
     """Gives line number and text of each row of a list, and tells when they are not as many as its first line says."""
     # The lists are ASCII; a name in other bytes is still found on the disk.
     with path.open(encoding="utf-8", errors="surrogateescape") as file:
@@ -126,7 +126,7 @@ def _lines(path: Path, report: Report) -> Iterator[tuple[int, str]]:
 def _names(path: Path, report: Report) -> list[str]:
     """Reads the names of a list whose rows are a name, which may hold blanks, and a number for its kind."""
     names: dict[str, int] = {}
-    for line, text in _lines(path, report):
+    for line, text in lines(path, report):
         name, *kind = text.rsplit(maxsplit=1)
         if not kind or not kind[0].isdecimal() or name.strip() in names:
             raise InputError(
@@ -151,17 +151,17 @@ class _Photos:
     def __init__(self, path: Path, categories: int, report: Report) -> None:
         self.report, self.name = report, path.name
         self.paths: list[str] = []
-        self._lines: list[int] = []
+        self.lines: list[int] = []
         self._rows: dict[str, int] = {}
         numbers = []
-        for line, text in _lines(path, report):
+        for line, text in lines(path, report):
             image, *rest = text.split(maxsplit=1)
             if image in self._rows:
                 self._refuse(f"{path.name}:{line}", "image", "each picture once", f"{cell(image)} again")
                 continue
             self._rows[image] = len(self.paths)
             self.paths.append(image)
-            self._lines.append(line)
+            self.lines.append(line)
             number = "".join(rest).strip()
             numbers.append(int(number) - 1 if number.isdecimal() and 1 <= int(number) <= categories else -1)
             if numbers[-1] < 0:
@@ -177,7 +177,7 @@ class _Photos:
         Photos without a row are not usable, and counted."""
         seen = np.zeros(len(self.paths), dtype=bool)
         rows = tqdm(
-            _lines(path, self.report), total=len(self.paths), desc=f"reading {what}", unit="row", delay=_BAR_AFTER
+            lines(path, self.report), total=len(self.paths), desc=f"reading {what}", unit="row", delay=_BAR_AFTER
         )
         for line, text in rows:
             image, *rest = text.split(maxsplit=1)
@@ -248,7 +248,7 @@ class _Photos:
     def pictures(self, folder: Path) -> list[str]:
         """Finds the file of each usable photo."""
         rows = np.flatnonzero(self.usable)
-        where = [f"{self.name}:{self._lines[row]}" for row in rows]
+        where = [f"{self.name}:{self.lines[row]}" for row in rows]
         found = [""] * len(self.paths)
         for row, path in zip(
             rows, tables.resolve([self.paths[row] for row in rows], where, folder, self.report), strict=True

@@ -41,9 +41,10 @@ def load(folder: Path, report: Report) -> DatasetDict:
             pictures that were never published, and a warning when the count differs from the published one.
 
     Returns:
-        One split, "train", with `image` (paths: nothing is copied), `gender`, `master_category`, `sub_category`,
-        `article_type`, `base_colour`, `season`, `usage` (ClassLabel of the values that occur, sorted), `year`,
-        `title` (text) and `source_row` (path of the picture). A cell that is empty or NA is null.
+        One split, "train", with `image` (paths: nothing is copied), `item_id` (the id; one picture each), `gender`,
+        `master_category`, `sub_category`, `article_type`, `base_colour`, `season`, `usage` (ClassLabel of the values
+        that occur, sorted), `year`, `title` and, the same under its name for retrieval, `text`, and `source_row` (path
+        of the picture). A cell that is empty or NA is null.
 
     Raises:
         InputError: A file is missing, or styles.csv is another table.
@@ -61,7 +62,8 @@ def load(folder: Path, report: Report) -> DatasetDict:
     kept = [(path, row) for path, row in zip(paths, rows.values(), strict=True) if path is not None]
     columns: dict[str, list[Any]] = {name: [row[name] for _, row in kept] for name in _COLUMNS[1:]}
     classes = {name: ClassLabel(names=sorted({text for text in columns[name] if text})) for name in _LABELS}
-    others = {"year": Value("int32"), "title": Value("string")}
+    columns = {"item_id": [row["id"] for _, row in kept], **columns, "text": columns["title"]}
+    others = {"year": Value("int32"), **{name: Value("string") for name in ("item_id", "title", "text")}}
     split = Dataset.from_dict(
         {"image": [str(path) for path, _ in kept], **columns, "source_row": [_picture(row) for _, row in kept]},
         features=Features(

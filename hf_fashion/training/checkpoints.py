@@ -43,7 +43,8 @@ def problems(checkpoint: str | Path) -> list[str]:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if not any(folder.glob("rng_state*.pth")):
         missing.append("rng_state.pth")
-    if not [*folder.glob("model*.safetensors"), *folder.glob("adapter_model.safetensors")]:
+    # An encoder of several nets has its weights in folders.
+    if not [*folder.rglob("model*.safetensors"), *folder.glob("adapter_model.safetensors")]:
         missing.append("model.safetensors")
     if missing:
         return [f"it has no {', '.join(missing)}"]
@@ -189,7 +190,7 @@ def _unreadable(folder: Path) -> Iterator[str]:
 
 
 def _not_finite(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.rglob("*.safetensors")):
         try:
             with safe_open(path, framework="pt") as file:
                 bad = [name for name in file.keys() if not torch.isfinite(file.get_tensor(name)).all()]  # noqa: SIM118

@@ -1,0 +1,399 @@
+"""Training of encoders: pairs of photos of one item, or of photos and texts, in batches whose rows all differ.
+
+The Trainer is sentence-transformers' own, with the guard of all ours.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.transforms import v2
+
+from hf_fashion import images
+from hf_fashion.augmentation import drawn
+from hf_fashion.errors import InputError, extra, in_range
+from hf_fashion.training import faults
+from hf_fashion.training.arguments import FashionTrainingArguments
+from hf_fashion.training.guarded import GuardedTrainer
+from hf_fashion.training.trainer import PassEpochOn, StopOnNonFiniteLoss
+
+with extra("training of an encoder", "sentence-transformers", "retrieve"):
+    from sentence_transformers import (
+        SentenceTransformer,
+        SentenceTransformerTrainer,
+        SentenceTransformerTrainingArguments,
+    )
+    from sentence_transformers.base.data_collator import BaseDataCollator
+    from sentence_transformers.base.evaluation import BaseEvaluator
+    from sentence_transformers.sentence_transformer import losses
+    from sentence_transformers.sentence_transformer.modules import StaticEmbedding, Transformer
+
+Kind = Literal["image", "text"]  # what is put beside a photo
+BOTH_WAYS: Any = ("query_to_doc", "doc_to_query")
+
+
+@dataclass
+class RetrievalTrainingArguments(FashionTrainingArguments, SentenceTransformerTrainingArguments):
+    """`SentenceTransformerTrainingArguments` with defaults for some thousand photos."""
+
+    _argument_group_name = "training (sentence_transformers.SentenceTransformerTrainingArguments; names are its own)"
+
+    num_train_epochs: float = field(default=10.0, metadata={"help": "Passes over the training photos."})
+    per_device_train_batch_size: int = field(
+        default=32, metadata={"help": "Pairs a step and device: each is a wrong answer to all others."}
+    )
+    learning_rate: float = field(default=1e-4, metadata={"help": "Peak learning rate of AdamW."})
+    metric_for_best_model: str = field(default="recall_at_1", metadata={"help": "What 'best' means, on validation."})
+    label_names: list[str] | None = field(default_factory=list, metadata={"help": "Leave it empty."})
+
+
+class Pairs(torch.utils.data.Dataset):
+    """Pairs to learn from, by (row, kind): the row's photo and another of its item, or the photo and its text.
+
+    All draws (the other photo, crops, the wrong answer) depend on (seed, epoch, row) only, so a run that is resumed
+    sees the pairs that it would have seen. A lone photo of an item is paired with itself, drawn a second time.
+
+    Args:
+        rows: Columns `image`, `item_id`, and `text` where texts are paired.
+        seed: Of the draws.
+        augment: PIL picture -> PIL picture, drawing from torch's global generator; None: the photo as it is.
+        wrong: Rows that each row is to be told from (rows, any number), as of `nearest_wrong`; one is drawn each time.
+        limits: See `images.decode`.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        seed: int,
+        *,
+        augment: Callable[[Any], Any] | None = None,
+        wrong: Sequence[Sequence[int]] | None = None,
+        limits: images.Limits = images.LIMITS,
+    ) -> None:
+        self.dataset, self.seed, self.augment, self.wrong, self.limits = rows, seed, augment, wrong, limits
+        plain = rows.with_format(None)
+        self.items = [str(item) for item in plain["item_id"]]
+        self.texts: list[str | None] = list(plain["text"]) if "text" in rows.column_names else [None] * len(rows)
+        self._of_item: dict[str, list[int]] = {}
+        for row, item in enumerate(self.items):
+            self._of_item.setdefault(item, []).append(row)
+        self.groups = together(self.items, self.texts)
+        # In shared memory, as of `Augmented`.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    def set_epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, key: tuple[int, Kind]) -> dict[str, Any]:
+        """The pair {anchor, positive, negative where there are wrong answers}: pictures and texts."""
+        row, kind = key
+
+        def make(_: dict[str, Any]) -> dict[str, Any]:
+            pair = {"anchor": self._photo(row), "positive": self.texts[row] if kind == "text" else self._other(row)}
+            if self.wrong is not None:
+                chosen = self.wrong[row][int(torch.randint(len(self.wrong[row]), ()))]
+                pair["negative"] = self.texts[chosen] if kind == "text" else self._photo(chosen)
+            return {**pair, faults.ROW: row}
+
+        return drawn(make, {}, f"{self.seed}/{self.epoch}/{row}/{kind}", keyed=False)
+
+    def _other(self, row: int) -> Any:
+        others = [one for one in self._of_item[self.items[row]] if one != row] or [row]
+        return self._photo(others[int(torch.randint(len(others), ()))])
+
+    def _photo(self, row: int) -> Any:
+        photo = images.decode(self.dataset[row]["image"], limits=self.limits)
+        return photo if self.augment is None else self.augment(photo)
+
+
+def together(items: Sequence[str], texts: Sequence[str | None]) -> np.ndarray:
+    """A number for each row (rows,), equal for rows that may not be each other's wrong answer: of one item, or with
+    one text, or joined by others that are."""
+    parent = list(range(len(items)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first: dict[tuple[str, str], int] = {}
+    for row, (item, text) in enumerate(zip(items, texts, strict=True)):
+        for key in [("item", item), *([("text", text)] if text else [])]:
+            parent[root(row)] = root(first.setdefault(key, row))
+    return np.asarray([root(row) for row in range(len(items))], dtype=int)
+
+
+class DistinctBatches(torch.utils.data.Sampler):
+    """Batches of keys of `Pairs` in which no two rows belong together, since each is a wrong answer to the others.
+
+    Every row comes once an epoch and kind, but for what is left at the end and no longer fills a batch: it would have
+    other wrong answers than all others. Kinds take turns.
+
+    Args:
+        pairs: Whose epoch and groups count.
+        kinds: What is put beside the photos.
+        batch_size: Rows a batch.
+        seed: Of the order.
+
+    Raises:
+        InputError: There are not as many groups as a batch has rows.
+    """
+
+    def __init__(self, pairs: Pairs, kinds: Sequence[Kind], batch_size: int, seed: int) -> None:
+        self.pairs, self.kinds, self.batch_size, self.seed, self.drop_last = pairs, list(kinds), batch_size, seed, True
+        self._rows = {kind: self._usable(kind) for kind in self.kinds}
+        for kind, rows in self._rows.items():
+            there = len(set(pairs.groups[rows]))
+            if there < batch_size:
+                raise InputError(
+                    f"--per_device_train_batch_size {batch_size}",
+                    expected=f"no more pairs a step than there are items that differ: {there} for pairs with "
+                    + ("texts" if kind == "text" else "photos"),
+                    found=str(batch_size), fix=f"--per_device_train_batch_size {max(2, there // 2)}",
+                )  # fmt: skip
+        self._counts = {kind: self._count(kind) for kind in self.kinds}
+
+    def _usable(self, kind: Kind) -> list[int]:
+        return [row for row, text in enumerate(self.pairs.texts) if kind == "image" or text]
+
+    def __len__(self) -> int:
+        return sum(self._counts.values())
+
+    def __iter__(self) -> Iterator[list[tuple[int, Kind]]]:
+        made = [list(self._batches(kind)) for kind in self.kinds]
+        for turn in range(max(map(len, made))):
+            for kind, batches in zip(self.kinds, made, strict=True):
+                if turn < len(batches):
+                    yield [(row, kind) for row in batches[turn]]
+
+    def _batches(self, kind: Kind) -> Iterator[list[int]]:
+        """As many whole batches as the groups allow; the same count each epoch, or a resume would err."""
+        groups = self.pairs.groups
+        order = np.random.default_rng([self.seed, self.pairs.epoch, len(kind)]).permutation(self._rows[kind]).tolist()
+        waiting: dict[int, list[int]] = {}
+        for row in order:
+            waiting.setdefault(int(groups[row]), []).append(row)
+        # The largest groups first, so that what is left at the end is of as many groups as can be.
+        for _ in range(self._counts[kind]):
+            chosen = sorted(waiting, key=lambda group: -len(waiting[group]))[: self.batch_size]
+            batch = []
+            for group in chosen:
+                batch.append(waiting[group].pop())
+                if not waiting[group]:
+                    del waiting[group]
+            yield batch
+
+    def _count(self, kind: Kind) -> int:
+        """Whole batches that the sizes of the groups allow: of each group one row a batch."""
+        sizes = np.unique(self.pairs.groups[self._rows[kind]], return_counts=True)[1]
+        count = int(sizes.sum()) // self.batch_size
+        while np.minimum(sizes, count).sum() < count * self.batch_size:
+            count -= 1
+        return count
+
+
+class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
+    """`SentenceTransformerTrainer` with the guard of `GuardedTrainer`, that learns from `Pairs`.
+
+    Args:
+        *args: Of `SentenceTransformerTrainer`; `train_dataset` is a `Pairs`.
+        kinds: What is put beside the photos: other photos, texts, or both in turns.
+        **kwargs: Of that.
+    """
+
+    def __init__(self, *args: Any, kinds: Sequence[Kind] = ("image",), **kwargs: Any) -> None:
+        self.kinds = tuple(kinds)
+        encoder = kwargs["model"] if "model" in kwargs else args[0]
+        kwargs.setdefault("data_collator", PairCollator(encoder))
+        super().__init__(*args, **kwargs)
+        self.add_callback(StopOnNonFiniteLoss())
+        self.add_callback(PassEpochOn())
+
+    def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
+        return dataset  # its columns are made when they are asked for
+
+    def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
+        """Nothing: the card is written from the run's folder."""
+
+    def get_train_dataloader(self) -> torch.utils.data.DataLoader:
+        args, pairs = self.args, cast(Pairs, self.train_dataset)
+        loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
+            pairs, batch_sampler=DistinctBatches(pairs, self.kinds, args.train_batch_size, args.seed),
+            collate_fn=self.data_collator, num_workers=args.dataloader_num_workers,
+            pin_memory=args.dataloader_pin_memory, persistent_workers=args.dataloader_persistent_workers,
+            prefetch_factor=args.dataloader_prefetch_factor,
+        )  # fmt: skip
+        faults.finishing(loader, self._signals)
+        self.accelerator.even_batches = False
+        return cast(Any, self.accelerator.prepare(loader))
+
+    def _load_best_model(self) -> None:
+        self._load_from_checkpoint(
+            str(self.state.best_model_checkpoint)
+        )  # theirs goes on with the last one if it fails
+
+
+class PairCollator(BaseDataCollator):
+    """Pairs -> a batch; the numbers of the rows go along for messages."""
+
+    def __init__(self, encoder: SentenceTransformer) -> None:
+        super().__init__(preprocess_fn=encoder.preprocess)
+
+    def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
+        rows = [pair.pop(faults.ROW) for pair in features]
+        return {**super().__call__(features), faults.ROWS: torch.tensor(rows)}
+
+
+class Measured(BaseEvaluator):
+    """What `compute_metrics` is to other Trainers: figures of the encoder as it is, on validation.
+
+    Args:
+        measure: Encoder -> name -> figure.
+        metric: The name of the one that matters most.
+    """
+
+    def __init__(self, measure: Callable[[SentenceTransformer], Mapping[str, float]], metric: str) -> None:
+        super().__init__()
+        self.measure, self.primary_metric = measure, metric
+
+    def __call__(
+        self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        return dict(self.measure(model))
+
+
+class SigmoidLoss(nn.Module):
+    """SigLIP's loss: each pair of the batch by itself is right or wrong (Zhai et al. 2023, arXiv 2303.15343).
+
+    Args:
+        model: The encoder.
+        temperature: At the start, as one over the scale; the paper begins at 0.1.
+        bias: At the start; the paper's.
+    """
+
+    def __init__(self, model: SentenceTransformer, temperature: float = 0.1, bias: float = -10.0) -> None:
+        super().__init__()
+        self.model = model
+        self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / temperature))))
+        self.bias = nn.Parameter(torch.tensor(bias))
+
+    def forward(self, sentence_features: Sequence[dict[str, torch.Tensor]], labels: Any) -> torch.Tensor:
+        told = [self.model(dict(features))["sentence_embedding"] for features in sentence_features]
+        left, right = (nn.functional.normalize(vectors, dim=1) for vectors in (told[0], torch.cat(told[1:])))
+        logits = left @ right.T * self.log_scale.exp() + self.bias
+        signs = 2 * torch.eye(*logits.shape, device=logits.device) - 1
+        return -nn.functional.logsigmoid(signs * logits).sum() / len(left)
+
+
+def retrieval_loss(
+    encoder: SentenceTransformer,
+    kind: Literal["contrastive", "sigmoid", "triplet"] = "contrastive",
+    *,
+    temperature: float = 0.05,
+    margin: float = 0.2,
+    mini_batch_size: int | None = None,
+    dimensions: Sequence[int] = (),
+) -> nn.Module:
+    """The loss of an encoder.
+
+    Args:
+        encoder: Whose it is.
+        kind: `contrastive`: of all answers of the batch the right one is to be told, both ways (InfoNCE, as CLIP and
+            sentence-transformers' multiple negatives); `sigmoid`: SigLIP's; `triplet`: the right answer nearer than
+            the wrong one by a margin, for pairs with wrong answers.
+        temperature: Of `contrastive`, and `sigmoid` at its start.
+        margin: Of `triplet`, in cosine distance.
+        mini_batch_size: Pairs that are in memory at a time, of batches of any size, with the same result (GradCache,
+            Gao et al. 2021, arXiv 2101.06983); for `contrastive`.
+        dimensions: Of Matryoshka (Kusupati et al. 2022, arXiv 2205.13147): the first so many numbers of a vector are
+            to be a good vector, too.
+
+    Raises:
+        InputError: A value out of its range, or settings that do not go together.
+    """
+    in_range("temperature", temperature, 1e-3, 10.0)
+    in_range("margin", margin, 0.0, 2.0)
+    if mini_batch_size is not None and (kind != "contrastive" or mini_batch_size < 1):
+        raise InputError(
+            f"--mini_batch_size {mini_batch_size}", expected="1 or more, with --loss contrastive",
+            found=f"--loss {kind}", fix="leave it out",
+        )  # fmt: skip
+    if mini_batch_size is not None and any(isinstance(module, StaticEmbedding) for module in encoder.modules()):
+        raise InputError(
+            f"--mini_batch_size {mini_batch_size}", expected="none with a text model of words",
+            found="one", fix="leave it out, or name another --text_model",
+        )  # fmt: skip
+    width = int(encoder.get_embedding_dimension() or 0)
+    odd = [one for one in dimensions if not 1 <= one <= width]
+    if odd:
+        raise InputError(
+            f"--matryoshka {' '.join(map(str, dimensions))}", expected=f"1 to {width}: so long is a vector",
+            found=str(odd[0]), fix=f"--matryoshka {width // 2} {width // 4}",
+        )  # fmt: skip
+    made: nn.Module
+    if kind == "sigmoid":
+        made = SigmoidLoss(encoder, temperature)
+    elif kind == "triplet":
+        made = losses.TripletLoss(encoder, losses.TripletDistanceMetric.COSINE, margin)
+    elif mini_batch_size is not None:
+        made = losses.CachedMultipleNegativesRankingLoss(
+            encoder, scale=1 / temperature, mini_batch_size=mini_batch_size, directions=BOTH_WAYS,
+            partition_mode="per_direction",
+        )  # fmt: skip
+    else:
+        made = losses.MultipleNegativesRankingLoss(
+            encoder, scale=1 / temperature, directions=BOTH_WAYS, partition_mode="per_direction"
+        )
+    if dimensions:
+        made = losses.MatryoshkaLoss(encoder, made, sorted({*dimensions, width}, reverse=True))
+    return made
+
+
+def encoder_optimizer(loss: nn.Module, args: Any, head_learning_rate: float | None) -> torch.optim.Optimizer | None:
+    """AdamW where what is new in an encoder (layers behind its nets, a text model of words) learns at its own rate."""
+    if head_learning_rate is None:
+        return None
+    in_range("head_learning_rate", head_learning_rate, 0.0, 10.0)
+    nets = {id(own) for module in loss.modules() if isinstance(module, Transformer) for own in module.parameters()}
+    groups: list[dict[str, Any]] = []
+    for trained, rate in ((True, args.learning_rate), (False, head_learning_rate)):
+        for decays in (True, False):
+            found = [
+                own for own in loss.parameters()
+                if own.requires_grad and (id(own) in nets) == trained and (own.ndim > 1) == decays
+            ]  # fmt: skip
+            if found:
+                groups.append({"params": found, "lr": rate, "weight_decay": args.weight_decay if decays else 0.0})
+    if not groups:
+        raise InputError(
+            "the optimizer", expected="an encoder with something that learns", found="every parameter is frozen",
+            fix="--freeze none, or --dimension 256 for a new layer",
+        )  # fmt: skip
+    return torch.optim.AdamW(
+        groups, lr=args.learning_rate, betas=(args.adam_beta1, args.adam_beta2), eps=args.adam_epsilon
+    )
+
+
+def crop_and_flip(smallest_crop: float, flip: bool) -> Callable[[Any], Any] | None:
+    """PIL picture -> PIL picture: a random part of it, from 3 : 4 to 4 : 3, mirrored half the time."""
+    in_range("smallest_crop", smallest_crop, 0.01, 1.0)
+    flips: list[Any] = [v2.RandomHorizontalFlip()] if flip else []
+    if smallest_crop == 1.0:
+        return v2.Compose(flips) if flips else None
+
+    def crop(photo: Any) -> Any:
+        top, left, height, width = v2.RandomResizedCrop(1, scale=(smallest_crop, 1.0)).make_params([photo]).values()
+        return photo.crop((left, top, left + width, top + height))
+
+    return v2.Compose([crop, *flips])

@@ -1,0 +1,147 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["hf_fashion[retrieve]"]
+# ///
+"""Fine-tune an encoder for search on your photos, measure it, and leave a folder with its card.
+
+    accelerate launch recipes/retrieve.py
+    accelerate launch recipes/retrieve.py --model google/siglip2-base-patch16-224 --dataset ./catalogue
+    accelerate launch recipes/retrieve.py --dataset photos.csv --item_column product --match image
+    accelerate launch recipes/retrieve.py --output_dir runs/mine --resume_from_checkpoint last
+
+The first, with nothing typed, is `--config retrieve-sample`: two views of each photo that ships with hf_fashion, which
+shows that everything fits together, and no more. `--help` lists every setting.
+"""
+
+import shlex
+import sys
+import time
+from typing import Any
+
+from transformers import EarlyStoppingCallback, set_seed
+
+from hf_fashion import backbones, cards, checks, hub, images, record, settings
+from hf_fashion.errors import script
+from hf_fashion.tasks import retrieve
+from hf_fashion.training import device_name, retrieving
+
+DEFAULT = ["--config", "retrieve-sample"]  # with nothing typed
+
+
+def main(argv: list[str] | None = None) -> record.Run:
+    argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
+    parsed: tuple[Any, ...] = settings.parse_args(
+        "retrieve", (retrieve.Arguments, retrieving.RetrievalTrainingArguments), argv, metrics=retrieve.METRICS
+    )
+    args, training_args, changed = parsed
+
+    dataset, report = retrieve.load(
+        args.dataset, item_column=args.item_column, text_column=args.text_column, shared_items=args.shared_items,
+        config=args.dataset_config, revision=args.dataset_revision,
+        names={"image": args.image_column} if args.image_column else None, split_by=args.split_by,
+        validation_share=args.validation_share, test_share=args.test_share,
+        seed=training_args.seed if args.split_seed is None else args.split_seed, limits=args.limits,
+    )  # fmt: skip
+    kinds = retrieve.matched(dataset, args.match)
+
+    # The encoder: one that is there, or a net with what makes vectors of its maps, and of texts.
+    set_seed(training_args.seed)
+    text_model = args.text_model
+    if text_model is None and "text" in kinds and not retrieve.reads_texts(args.model, args.model_revision):
+        text_model = "words"
+    encoder = backbones.load_encoder(
+        args.model, text_model=text_model, texts=retrieve.texts_of(dataset["train"]), dimension=args.dimension,
+        freeze=args.freeze, image_size=args.image_size, resize=args.resize, revision=args.model_revision,
+        text_revision=args.text_model_revision,
+    )  # fmt: skip
+    retrieve.refuse_without_texts(encoder, kinds, args.model)
+
+    # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
+    checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
+    dataset = checks.drop(dataset, report)
+    if args.gallery is not None:
+        dataset[retrieve.GALLERY] = retrieve.load_gallery(
+            args.gallery, item_column=args.item_column, config=args.gallery_config, limits=args.limits
+        )
+    if training_args.process_index == 0:
+        print(report)
+
+    base_model = backbones.describe(args.model, args.model_revision)
+    target = hub.before_training(
+        training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
+        dataset=report.to_dict(), base_model=base_model["base_model"],
+    )  # fmt: skip
+
+    loss = retrieving.retrieval_loss(
+        encoder, args.loss, temperature=args.temperature, margin=args.margin, mini_batch_size=args.mini_batch_size,
+        dimensions=args.matryoshka or (),
+    )  # fmt: skip
+    pairs = retrieving.Pairs(
+        dataset["train"], training_args.seed, augment=retrieving.crop_and_flip(args.smallest_crop, args.flip),
+        limits=args.limits,
+    )  # fmt: skip
+    if args.hard_negatives:
+        vectors = retrieve.embed(encoder, dataset["train"], limits=args.limits)
+        pairs.wrong = retrieve.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
+    batch = training_args.per_device_eval_batch_size
+    trainer = retrieving.RetrievalTrainer(
+        model=encoder,
+        args=training_args,
+        train_dataset=pairs,
+        kinds=kinds,
+        loss=loss,
+        evaluator=retrieving.Measured(
+            retrieve.measure(dataset, args.limits, batch), training_args.metric_for_best_model
+        ),
+        optimizers=(retrieving.encoder_optimizer(loss, training_args, args.head_learning_rate), None),
+        callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
+    )
+    run = record.start(
+        training_args.output_dir, "retrieve", arguments=changed, argv=argv, seed=training_args.seed,
+        dataset=report.to_dict(), base_model=base_model, device=device_name(training_args),
+        writes=trainer.is_world_process_zero(), resumed_from=training_args.resume_from_checkpoint,
+    )  # fmt: skip
+    with run:
+        # How the encoder searches as it came: what the training is to be measured against.
+        untrained = retrieve.evaluate(retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)[0])
+        clock = time.perf_counter(), time.process_time()
+        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+        run.note(
+            training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1]
+        )
+        if not trainer.is_world_process_zero():
+            return run
+
+        # Measured once, after everything was chosen on validation.
+        predictions, searches = retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)
+        chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
+        results = retrieve.evaluate(predictions)
+        figures = retrieve.figures(
+            predictions, results, dataset, history=trainer.state.log_history,
+            metric=training_args.metric_for_best_model,
+            best_step=trainer.state.best_global_step if chosen_by else None, limits=args.limits,
+        )  # fmt: skip
+        record.write(
+            run, model=encoder, results=results, predictions=predictions, plots=figures,
+            history=trainer.state.log_history,
+            **retrieve.facts(encoder, dataset, searches, results, untrained, chosen_by=chosen_by),
+        )  # fmt: skip
+        example = dataset["test"][0]
+        cards.write(
+            run, usage=retrieve.usage_of(example, encoder), photo=images.decode(example["image"], limits=args.limits),
+            photo_label=example.get("text") or example["item_id"], task="image-feature-extraction",
+            prose=args.card_prose, limits=args.limits,
+        )  # fmt: skip
+    folder = shlex.quote(str(run.folder))
+    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
+    print(f"next:   read {folder}/README.md, the card, and look at its plots")
+    print(f"        hf-fashion index PHOTOS {folder} --output_dir garments")
+    if target is None:
+        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
+    else:
+        hub.push(run.folder, target.repo, public=not target.private, token=target.token)
+    return run
+
+
+if __name__ == "__main__":
+    script(main)()

@@ -1,0 +1,188 @@
+"""`load_encoder`: what it gives is what bare sentence-transformers gives of the saved folder."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import transformers as hf
+from PIL import Image
+from tiny import KINDS, tiny
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from hf_fashion import backbones
+from hf_fashion.backbones import encoders, freezing
+from hf_fashion.errors import InputError
+
+TEXTS = ["red dress", "blue shirt", "red shoes", "blue dress with dots"]
+
+
+def photos(count=3, size=(60, 80)):
+    return [
+        Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), dtype=np.uint8))
+        for number in range(count)
+    ]
+
+
+def tokenizer():
+    words = sorted({word for text in TEXTS for word in text.split()})
+    known = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3} | {word: number + 4 for number, word in enumerate(words)}
+    made = Tokenizer(WordLevel(known, unk_token="<unk>"))
+    made.pre_tokenizer = Whitespace()
+    return hf.PreTrainedTokenizerFast(
+        tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        model_max_length=16,
+    )  # fmt: skip
+
+
+def tiny_clip(kind, folder):
+    """A CLIP or SigLIP of a few thousand parameters, as its library saves it."""
+    text = {"vocab_size": 24, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2,
+            "num_attention_heads": 2, "max_position_embeddings": 16, "eos_token_id": 2, "bos_token_id": 1,
+            "pad_token_id": 0}  # fmt: skip
+    vision = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+              "image_size": 32, "patch_size": 8}  # fmt: skip
+    torch.manual_seed(0)
+    if kind == "clip":
+        config = hf.CLIPConfig(text_config=text, vision_config=vision, projection_dim=12)
+        shown = hf.CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
+        processor = hf.CLIPProcessor(shown, tokenizer())
+    else:
+        config = hf.SiglipConfig(text_config=text, vision_config=vision)
+        processor = hf.SiglipProcessor(hf.SiglipImageProcessor(size={"height": 32, "width": 32}), tokenizer())
+    hf.AutoModel.from_config(config).save_pretrained(folder)
+    processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("encoders")
+    torch.manual_seed(0)
+    for kind in KINDS:
+        tiny(kind, place / kind)
+    for kind in ("clip", "siglip"):
+        tiny_clip(kind, place / kind)
+    return place
+
+
+def test_bare_libraries_give_the_same_vectors(place):
+    """One process without us for all kinds; `AutoModel` gives those of pictures before they are made one long."""
+    ours = {}
+    for kind in (*KINDS, "clip", "siglip"):
+        encoder = backbones.load_encoder(place / kind)
+        encoder.save_pretrained(str(place / f"saved-{kind}"))
+        ours[kind] = encoder.encode(photos())
+        assert ours[kind].dtype == np.float32 and np.allclose(np.linalg.norm(ours[kind], axis=1), 1, atol=1e-5)
+        assert np.abs(ours[kind][0] - ours[kind][1]).max() > 1e-4
+        assert encoders.takes_texts(encoder) == (kind in ("clip", "siglip"))
+        again = backbones.load_encoder(place / f"saved-{kind}")
+        assert np.array_equal(again.encode(photos()), ours[kind])
+        assert not list((place / f"saved-{kind}").rglob("*.bin"))
+    texts = {kind: backbones.load_encoder(place / kind).encode(TEXTS).tolist() for kind in ("clip", "siglip")}
+    code = """
+import json, sys
+sys.modules["hf_fashion"] = None
+import numpy as np
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+photos = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (60, 80, 3), dtype=np.uint8)) for n in range(3)]
+texts, told = json.loads(sys.argv[2]), {}
+for kind in json.loads(sys.argv[1]):
+    bare = SentenceTransformer(f"saved-{kind}", device="cpu")
+    told[kind] = [bare.encode(photos).tolist(), bare.encode(texts).tolist() if "text" in bare.modalities else None]
+print(json.dumps(told))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(list(ours)), json.dumps(TEXTS)], cwd=place, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    told = json.loads(done.stdout.splitlines()[-1])
+    for kind, vectors in ours.items():
+        assert np.allclose(told[kind][0], vectors, atol=1e-6), kind
+        assert kind not in texts or np.allclose(told[kind][1], texts[kind], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["vit", "dinov2", "swin", "convnext", "resnet", "timm"])
+def test_a_vector_is_what_the_net_says_of_the_whole_picture(place, kind):
+    """The first token of a ViT, the mean of the maps of the others; as the classifier's head sees it."""
+    encoder = backbones.load_encoder(place / kind)
+    classifier, processor = backbones.load_classifier(place / kind)
+    classifier.eval()
+    seen = []
+    head = freezing.head_layers(classifier)[0]
+    head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].flatten(1)))
+    with torch.no_grad():
+        classifier(**processor(photos(), return_tensors="pt"))
+    wanted = seen[0]
+    if kind == "dinov2":  # its head sees the mean of the patches beside it
+        wanted = wanted[:, : wanted.shape[1] // 2]
+    wanted = (wanted / wanted.norm(dim=1, keepdim=True)).numpy()
+    assert np.allclose(encoder.encode(photos()), wanted, atol=1e-5)
+
+
+def test_pictures_and_words_meet_in_one_space(place, tmp_path):
+    torch.manual_seed(0)
+    encoder = backbones.load_encoder(place / "swin", text_model="words", texts=TEXTS, dimension=24)
+    pictures, texts = encoder.encode(photos()), encoder.encode(TEXTS)
+    assert pictures.shape == (3, 24) and texts.shape == (4, 24)
+    assert np.allclose(np.linalg.norm(texts, axis=1), 1, atol=1e-5)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    again = backbones.load_encoder(tmp_path / "saved")
+    assert np.array_equal(again.encode(photos()), pictures) and np.array_equal(again.encode(TEXTS), texts)
+    assert np.array_equal(again.encode(["RED dress"]), texts[:1])  # of any case
+    assert np.isfinite(again.encode(["quite unknown", ""])).all()
+
+
+def test_a_text_model_of_transformers(place, tmp_path):
+    bert = hf.BertConfig(
+        vocab_size=24, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=16,
+    )  # fmt: skip
+    hf.AutoModel.from_config(bert).save_pretrained(tmp_path / "bert")
+    tokenizer().save_pretrained(tmp_path / "bert")
+    encoder = backbones.load_encoder(place / "timm", text_model=tmp_path / "bert", dimension=10)
+    assert encoder.encode(TEXTS).shape == (4, 10) and encoder.encode(photos()).shape == (3, 10)
+
+
+@pytest.mark.parametrize("kind", ["vit", "swin", "timm", "convnext"])
+def test_stages_of_the_net_that_sees_do_not_learn(place, kind):
+    encoder = backbones.load_encoder(place / kind, freeze="stages:1", dimension=8)
+    net = encoders.picture_net(encoder)
+    frozen = {name for name, own in net.named_parameters() if not own.requires_grad and "pooler.dense" not in name}
+    classifier, _ = backbones.load_classifier(place / kind, freeze="stages:1")
+    same = {name for name, own in classifier.named_parameters() if not own.requires_grad}
+    assert {name.rpartition(".")[0].split(".", 1)[-1] for name in same} >= {
+        name.rpartition(".")[0].split(".", 1)[-1] for name in frozen if kind == "timm"
+    }
+    assert len(frozen) == len(same) > 0
+    whole = backbones.load_encoder(place / kind, freeze="backbone", dimension=8)
+    assert [name for name, own in whole.named_parameters() if own.requires_grad] == [
+        "1.linear.weight"
+    ] or kind == "vit"
+
+
+def test_what_cannot_be_is_refused(place, tmp_path):
+    with pytest.raises(InputError, match="takes texts itself"):
+        backbones.load_encoder(place / "clip", text_model="words", texts=TEXTS)
+    with pytest.raises(InputError, match="words are taken"):
+        backbones.load_encoder(place / "swin", text_model="words")
+    with pytest.raises(InputError, match="dimension"):
+        backbones.load_encoder(place / "swin", dimension=0)
+    encoder = backbones.load_encoder(place / "swin")
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    with pytest.raises(InputError, match="it has its modules"):
+        backbones.load_encoder(tmp_path / "saved", dimension=8)
+    (tmp_path / "saved" / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(InputError, match="a pickle"):
+        backbones.load_encoder(tmp_path / "saved")
+    (tmp_path / "saved" / "pytorch_model.bin").unlink()
+    told = json.loads((tmp_path / "saved" / "modules.json").read_text())
+    told[1]["type"] = "somebody.else.Module"
+    (tmp_path / "saved" / "modules.json").write_text(json.dumps(told))
+    with pytest.raises(InputError, match="code of others"):
+        backbones.load_encoder(tmp_path / "saved")
