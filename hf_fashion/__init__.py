@@ -18,6 +18,7 @@ _NAMES = {
     "images": "hf_fashion.images",
     "metrics": "hf_fashion.metrics",
     "plots": "hf_fashion.plots",
+    "protocols": "hf_fashion.protocols",
     "record": "hf_fashion.record",
     "settings": "hf_fashion.settings",
     "tasks": "hf_fashion.tasks",
@@ -32,6 +33,7 @@ _NAMES = {
     "load": "hf_fashion.data",
     "load_classifier": "hf_fashion.backbones",
     "load_detector": "hf_fashion.backbones",
+    "load_encoder": "hf_fashion.backbones",
     "parse_args": "hf_fashion.settings",
 }
 

@@ -26,10 +26,15 @@ def main(argv: list[str] | None = None) -> None:
             print(f"  {name:<{width}}  {_first_line(module)}")
         print("\n`hf-fashion <word> --help` lists the settings of one.")
     elif word in words:
-        script(importlib.import_module(words[word]).main)(rest)
+        script(_run)(words[word], rest)
     else:
         near = difflib.get_close_matches(word, words, n=1)
         sys.exit(f"hf-fashion: no word {word!r}; " + (f"did you mean {near[0]}?" if near else "see hf-fashion --help"))
+
+
+def _run(module: str, argv: list[str]) -> None:
+    """Imported here, since a module may say which extra it needs."""
+    importlib.import_module(module).main(argv)
 
 
 def _words() -> dict[str, str]:

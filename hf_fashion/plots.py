@@ -22,13 +22,16 @@ HALO = [withStroke(linewidth=2.6, foreground=INK)]  # so that a white line is se
 LETTER = 0.09  # inches that a letter of a title is wide, on average; one of a tick's label is 0.08
 
 
-def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step: int | None = None) -> Figure:
+def learning_curve(
+    history: Sequence[Mapping[str, Any]], metric: str, best_step: int | None = None, loss: str = "Loss"
+) -> Figure:
     """Loss on the left; the validation metric on the right; both over epochs.
 
     Args:
         history: `trainer.state.log_history`.
         metric: The metric to draw, as it is called there, without `eval_`.
         best_step: The step whose weights were kept; marked.
+        loss: Title of the left part.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -55,7 +58,7 @@ def learning_curve(history: Sequence[Mapping[str, Any]], metric: str, best_step:
         more = (LEAST_SPAN - (high - low)) / 2
         if more > 0:
             right.set_ylim(low - more, high + more)
-    left.set_title("Loss", loc="left")
+    left.set_title(loss, loc="left", fontsize="medium" if len(loss) > 12 else None)
     right.set_title(f"{metric.replace('_', ' ').capitalize()} on validation", loc="left")
     for axes in (left, right):
         _plain(axes)

@@ -42,6 +42,12 @@ def main(argv: list[str] | None = None) -> record.Run:
             else f"--freeze {args.freeze}",
             fix="--model ustc-community/dfine-small-coco, without --backbone" if new else "--freeze none",
         )  # fmt: skip
+    if training_args.num_train_epochs <= args.dense_epochs and training_args.max_steps <= 0:
+        raise InputError(
+            f"--dense_epochs {args.dense_epochs}", expected="some epochs left, in which the decoder learns",
+            found=f"--num_train_epochs {training_args.num_train_epochs:g}",
+            fix=f"--num_train_epochs {4 * args.dense_epochs}, or fewer --dense_epochs",
+        )  # fmt: skip
 
     dataset, report = data.load(
         args.dataset, detect.COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
@@ -58,6 +64,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         args.model, classes, backbone=args.backbone, detector_config=args.detector_config, freeze=args.freeze,
         image_size=args.image_size, revision=args.model_revision,
     )  # fmt: skip
+    training.refuse_recomputing(training_args, model)
 
     # Every photo and box is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(
@@ -123,7 +130,7 @@ def main(argv: list[str] | None = None) -> record.Run:
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
             best_step=trainer.state.best_global_step if chosen_by else None,
-            threshold=model.config.score_threshold, limits=args.limits,
+            threshold=model.config.score_threshold, dense_epochs=args.dense_epochs, limits=args.limits,
         )  # fmt: skip
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,

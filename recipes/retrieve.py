@@ -21,7 +21,7 @@ from typing import Any
 from transformers import EarlyStoppingCallback, set_seed
 
 from hf_fashion import backbones, cards, checks, hub, images, record, settings
-from hf_fashion.errors import script
+from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import retrieve
 from hf_fashion.training import device_name, retrieving
 
@@ -34,6 +34,11 @@ def main(argv: list[str] | None = None) -> record.Run:
         "retrieve", (retrieve.Arguments, retrieving.RetrievalTrainingArguments), argv, metrics=retrieve.METRICS
     )
     args, training_args, changed = parsed
+    if args.early_stopping_patience is not None and training_args.eval_strategy == "no":
+        raise InputError(
+            "--early_stopping_patience", expected="evaluations to judge by", found="--eval_strategy no",
+            fix="--eval_strategy epoch",
+        )  # fmt: skip
 
     dataset, report = retrieve.load(
         args.dataset, item_column=args.item_column, text_column=args.text_column, shared_items=args.shared_items,
@@ -47,6 +52,11 @@ def main(argv: list[str] | None = None) -> record.Run:
     # The encoder: one that is there, or a net with what makes vectors of its maps, and of texts.
     set_seed(training_args.seed)
     text_model = args.text_model
+    if text_model is not None and "text" not in kinds:
+        raise InputError(
+            f"--text_model {text_model}", expected="texts that are matched, which it would learn from",
+            found=f"photos alone (--match {args.match})", fix="--match both, or leave it out",
+        )  # fmt: skip
     if text_model is None and "text" in kinds and not retrieve.reads_texts(args.model, args.model_revision):
         text_model = "words"
     encoder = backbones.load_encoder(
@@ -61,12 +71,17 @@ def main(argv: list[str] | None = None) -> record.Run:
     dataset = checks.drop(dataset, report)
     if args.gallery is not None:
         dataset[retrieve.GALLERY] = retrieve.load_gallery(
-            args.gallery, item_column=args.item_column, config=args.gallery_config, limits=args.limits
+            args.gallery,
+            item_column=args.item_column,
+            text_column=args.text_column,
+            config=args.gallery_config,
+            limits=args.limits,
         )
     if training_args.process_index == 0:
         print(report)
 
     base_model = backbones.describe(args.model, args.model_revision)
+    of_texts = None if text_model in (None, "words") else backbones.describe(text_model, args.text_model_revision)
     target = hub.before_training(
         training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
         dataset=report.to_dict(), base_model=base_model["base_model"],
@@ -76,9 +91,11 @@ def main(argv: list[str] | None = None) -> record.Run:
         encoder, args.loss, temperature=args.temperature, margin=args.margin, mini_batch_size=args.mini_batch_size,
         dimensions=args.matryoshka or (),
     )  # fmt: skip
+    # Where no texts are matched, items with the same text are others like any other.
+    known = ["image", "item_id", "source_row", *(["text"] if "text" in kinds else [])]
     pairs = retrieving.Pairs(
-        dataset["train"], training_args.seed, augment=retrieving.crop_and_flip(args.smallest_crop, args.flip),
-        limits=args.limits,
+        dataset["train"].select_columns(known), training_args.seed,
+        augment=retrieving.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
     )  # fmt: skip
     if args.hard_negatives:
         vectors = retrieve.embed(encoder, dataset["train"], limits=args.limits)
@@ -124,7 +141,9 @@ def main(argv: list[str] | None = None) -> record.Run:
         record.write(
             run, model=encoder, results=results, predictions=predictions, plots=figures,
             history=trainer.state.log_history,
-            **retrieve.facts(encoder, dataset, searches, results, untrained, chosen_by=chosen_by),
+            **retrieve.facts(
+                encoder, dataset, searches, results, untrained, chosen_by=chosen_by, kinds=kinds, text_model=of_texts
+            ),
         )  # fmt: skip
         example = dataset["test"][0]
         cards.write(

@@ -44,12 +44,16 @@ def checkpoints(tmp_path_factory):
     return {kind: tiny(kind, root / kind) for kind in KINDS}
 
 
-# Their seconds are in few tests: begun last, one of them would keep a worker busy while the other has nothing left.
-LONG = ("test_wheel", "test_many_processes", "test_launch", "test_classify", "test_method", "test_attribute_runs")
+# The longest ones, the longest first: begun last, one would keep a worker busy while the other has nothing left.
+LONG = (
+    "test_detect", "test_many_processes", "test_classify", "test_backbone_configs", "test_detectors", "test_kill",
+    "test_wheel", "test_method", "test_space_detect", "test_spaces", "test_streaming", "test_training",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.path.stem not in LONG)  # stable
+    order = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))  # stable
 
 
 def pytest_collection_finish():

@@ -5,7 +5,7 @@ import torch
 from datasets import DatasetDict
 from safetensors.torch import load_file
 from test_training import arguments, differing
-from tiny import photos, tiny
+from tiny import photos, slow_but, tiny
 from transformers import AutoModelForImageClassification, TrainerCallback, set_seed
 
 from hf_fashion import backbones, training
@@ -65,8 +65,15 @@ def averages(start, raw, decay):
     return found
 
 
-@pytest.mark.parametrize("freeze", ("none", "stages:1"))
-@pytest.mark.parametrize("kind", ("vit", "resnet", "timm"))
+@pytest.mark.parametrize(
+    ("kind", "freeze"),
+    [
+        ("vit", "none"),
+        pytest.param("vit", "stages:1", marks=pytest.mark.slow),
+        ("resnet", "stages:1"),
+        ("timm", "none"),
+    ],
+)
 def test_what_is_evaluated_saved_and_left_is_the_average_and_training_does_not_see_it(
     kind, freeze, checkpoints, tmp_path, data
 ):
@@ -97,7 +104,7 @@ def test_what_is_evaluated_saved_and_left_is_the_average_and_training_does_not_s
     assert len(moved) > len(raw) / 2  # the average is not the raw net, or the test could not fail
 
 
-@pytest.mark.parametrize("kind", ("vit", "resnet"))
+@pytest.mark.parametrize("kind", slow_but(("vit", "resnet"), "resnet"))
 def test_a_resumed_run_is_the_unbroken_one(kind, checkpoints, tmp_path, data):
     changes = {"eval_strategy": "no", "save_strategy": "steps", "save_steps": 2, "num_train_epochs": 2,
                "gradient_accumulation_steps": 2, "per_device_train_batch_size": 2}  # fmt: skip

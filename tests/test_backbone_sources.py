@@ -260,3 +260,17 @@ def test_describe_says_what_is_known_and_never_raises(checkpoints, tmp_path, mon
     assert unknown["kind"] == "hub" and unknown["license"] == "unknown" and unknown["revision"] is None
     for odd in ("", "a/b/c/d", "\0"):
         assert backbones.describe(odd)["license"] == "unknown"
+
+
+def test_a_run_is_called_by_what_it_began_with(tmp_path):
+    folder = tmp_path / "first"
+    folder.mkdir()
+    base = {"name": "rt_detr_v2 over EfficientNet-Lite0", "id": "a package"}
+    (folder / "run.json").write_text(json.dumps({"base_model": base}))
+    told = backbones.describe(folder)
+    assert (told["name"], told["began_with"]) == ("first", base["name"])
+    assert told["id"] == "first, a run that began with a package"
+    assert told["base_model"] is None and told["license"] == "unknown"
+    for broken in ("{", "[]", '{"base_model": null}'):
+        (folder / "run.json").write_text(broken)
+        assert "began_with" not in backbones.describe(folder)

@@ -314,3 +314,10 @@ def test_a_card_can_be_rendered_elsewhere_with_its_plots(run, tmp_path):
     text = (tmp_path / "cards.md").read_text(encoding="utf-8")
     assert "](cards/confusion_matrix.png)" in text and (tmp_path / "cards" / "confusion_matrix.png").is_file()
     assert json.loads((run.folder / "run.json").read_text())["usage"]["output"] == "True True"
+    assert "surest_mistakes.png" in text
+    cards.main([str(run.folder), "--to", str(tmp_path / "bare.md"), "--no_photos"])
+    assert (
+        not (tmp_path / "bare" / "surest_mistakes.png").exists()
+        and (tmp_path / "bare" / "confusion_matrix.png").is_file()
+    )
+    assert "surest_mistakes" not in (tmp_path / "bare.md").read_text(encoding="utf-8").split("## How it was made")[0]

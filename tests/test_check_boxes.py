@@ -8,8 +8,8 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image, LargeList, List, Value
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from memory import within_memory
 from PIL import Image as PILImage
-from test_fuzz_tables import within_memory
 
 from hf_fashion import boxes, images
 from hf_fashion.checks.boxes import tell_boxes
@@ -357,7 +357,7 @@ quick = {"phases": [Phase.generate], "deadline": None, "suppress_health_check": 
 
 
 @pytest.mark.filterwarnings("error::RuntimeWarning")
-@settings(max_examples=200, **quick)
+@settings(max_examples=50, **quick)
 @fuzz
 def test_any_boxes(made, box_format, on_bad_box):
     try_any(made, box_format, on_bad_box)

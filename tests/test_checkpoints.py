@@ -11,7 +11,7 @@ import faulty
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny import undrawn  # noqa: F401 (a fixture)
+from tiny import undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import record, settings, training
 from hf_fashion.errors import InputError
@@ -25,7 +25,8 @@ pytestmark = pytest.mark.usefixtures("undrawn")
 def whole(tmp_path_factory):
     """An unbroken run with checkpoints at steps 2, 4 and 6."""
     place = faulty.place(tmp_path_factory.mktemp("checkpoints"))
-    classify.main(faulty.argv(place, "whole"))
+    with without_drawing():
+        classify.main(faulty.argv(place, "whole"))
     return place / "whole"
 
 

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
+from tiny import photos, tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import load_classifier, metrics, record
 from hf_fashion.errors import InputError
@@ -22,7 +23,7 @@ from hf_fashion.tasks import classify
 
 QUICK = [
     "--num_train_epochs",
-    "4",
+    "2",
     "--per_device_train_batch_size",
     "8",
     "--learning_rate",
@@ -41,7 +42,8 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("classify")
     photos(place / "photos", train=10, validation=8, test=6)
     for kind in KINDS:
-        recipe.main(run_of(place, kind, "--output_dir", str(place / f"run-{kind}"), "--resize", "pad"))
+        with nullcontext() if kind == "swin" else without_drawing():
+            recipe.main(run_of(place, kind, "--output_dir", str(place / f"run-{kind}"), "--resize", "pad"))
     return place
 
 
@@ -170,13 +172,14 @@ def test_resume_last_ends_with_the_weights_of_the_whole_run(place, tmp_path):
     folder = tmp_path / "run"
     whole = load_file(folder / "model.safetensors")
     steps = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    for checkpoint in steps[2:]:  # as if it had been killed after the second epoch
+    assert len(steps) == 2
+    for checkpoint in steps[1:]:  # as if it had been killed after the first epoch
         for path in sorted(checkpoint.rglob("*"), reverse=True):
             path.unlink()
         checkpoint.rmdir()
     # As the README says it: nothing but the folder, all else is read from its run.json.
     run = recipe.main(["--output_dir", str(folder), "--resume_from_checkpoint", "last"])
-    assert run.info["resumed_from"] == str(steps[1])
+    assert run.info["resumed_from"] == str(steps[0])
     resumed = load_file(folder / "model.safetensors")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 

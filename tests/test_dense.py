@@ -4,9 +4,15 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from tiny_detectors import NAMES, boxed_folder, tiny_backbone, tiny_detector
 from torchvision.ops import box_convert
 
-from hf_fashion.training import dense
+from hf_fashion import backbones, training
+from hf_fashion.errors import InputError
+from hf_fashion.recipes import detect as recipe
+from hf_fashion.tasks import detect
+from hf_fashion.training import dense, detecting
+from hf_fashion.training.trainer import IDLE
 
 CELLS = dense.cells_of(64, 96, torch.device("cpu"))
 LABELS = [
@@ -70,3 +76,81 @@ def test_other_nets_and_sizes_are_refused():
         dense.dense_loss(SimpleNamespace(logits=torch.zeros(1)), LABELS, 64, 96)
     with pytest.raises(ValueError, match="expected 504 cells"):
         dense.dense_loss(outputs(), LABELS, 128, 192)
+
+
+NEW = {"d_model": 32, "encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3, "num_queries": 20}
+
+
+@pytest.mark.parametrize("architecture", ["rt_detr_v2", "d_fine"])
+def test_a_decoder_begins_with_what_the_cells_say(architecture):
+    torch.manual_seed(0)
+    net, _ = backbones.load_detector(
+        architecture, ["a", "b"], backbone="sample", detector_config=NEW, image_size=[64, 96]
+    )
+    with torch.no_grad():
+        for part in (net.model.enc_score_head, net.model.enc_output[1]):  # as if they had learned
+            for own in part.parameters():
+                own.add_(torch.randn_like(own) * 0.1)
+        photo = torch.randn(1, 3, 64, 96)
+        dense.start_decoder(net)
+        said = net(photo)
+        # The norms come once more after each layer, as the encoder's last one does.
+        state, norm = said.enc_topk_logits, net.model.enc_output[1]
+        best = said.enc_outputs_class.max(-1).values.topk(20).indices
+        cells = said.enc_outputs_coord_logits.sigmoid().gather(1, best[..., None].expand(-1, -1, 4))
+    assert state.shape == said.logits.shape == (1, 20, 2) and norm.weight.std() > 0
+    assert torch.allclose(said.pred_boxes, cells, atol=0.02 if architecture == "d_fine" else 1e-5)
+    together = torch.corrcoef(torch.stack([said.logits.flatten(), state.flatten()]))[0, 1]
+    assert together > 0.9
+    left = {name for name, own in net.named_parameters() if any(own is other for other in dense.of_decoder(net))}
+    assert "model.enc_score_head.weight" not in left and not any("backbone" in name for name in left)
+    assert any("decoder.layers.2" in name for name in left)
+
+
+def test_a_batch_that_only_fills_up_teaches_nothing_and_counts_no_boxes(tmp_path, monkeypatch):
+    """Of a process that no photo is left for; with the decoder and, at first, without."""
+    photos = boxed_folder(tmp_path / "photos", train=2, validation=1, test=1)
+    new = {"backbone": tiny_backbone(tmp_path / "net"), "detector_config": NEW, "image_size": 64}
+    net, processor = backbones.load_detector("rt_detr_v2", NAMES, **new)
+    trainer = training.DetectionTrainer(
+        model=net, args=training.DetectionTrainingArguments(str(tmp_path / "run"), use_cpu=True, eval_strategy="no",
+                                                            load_best_model_at_end=False),
+        processing_class=processor, train_dataset=detect.prepare(photos["train"], processor, train=True),
+        data_collator=detect.collate(net), dense=1.0, dense_epochs=1,
+    )  # fmt: skip
+    batch = next(iter(trainer.get_train_dataloader()))
+    counted = []
+    own = dense.dense_loss
+    monkeypatch.setattr(
+        detecting,
+        "dense_loss",
+        lambda *given: counted.append(sum(len(one["boxes"]) for one in given[1])) or own(*given),
+    )
+    for epoch in (0.5, 1.5):
+        trainer.state.epoch = epoch
+        net.train().zero_grad()
+        assert trainer.compute_loss(net, dict(batch)) > 0
+        loss = trainer.compute_loss(net, batch | {IDLE: True})
+        loss.backward()
+        assert loss == 0 and all((own.grad == 0).all() for own in net.parameters() if own.requires_grad)
+    assert counted[0] == counted[2] > 0 and counted[1] == counted[3] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--dense_cells", "4"], "dense_cells 4(?s:.*)dense 2"),
+        (
+            ["--dense", "1", "--backbone", "net", "--dense_epochs", "3", "--num_train_epochs", "3"],
+            "num_train_epochs 12",
+        ),
+        (["--gradient_checkpointing", "True"], "gives no such way"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused_before_photos_are_looked_at(more, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    boxed_folder(tmp_path / "photos", train=2, validation=1, test=1)
+    tiny_detector("rt_detr_v2", tmp_path / "rt_detr_v2")
+    monkeypatch.setattr(recipe.checks, "check", None)
+    with pytest.raises(InputError, match=told):
+        recipe.main(["--model", "rt_detr_v2", "--dataset", "photos", "--use_cpu", "True", *more])

@@ -1,8 +1,10 @@
 """`recipes/detect.py`, run as a user would, and the folder that it leaves."""
 
 import json
+import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_detector
+from tiny import slow_but, undrawn, without_drawing  # noqa: F401 (a fixture)
+from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_backbone, tiny_detector
+from transformers import pipeline
 
 from hf_fashion import backbones, data, metrics, record, training
 from hf_fashion.errors import InputError
@@ -19,7 +23,7 @@ from hf_fashion.recipes import score
 from hf_fashion.tasks import detect
 
 QUICK = [
-    "--num_train_epochs", "2", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--use_cpu", "True",
+    "--num_train_epochs", "1", "--per_device_train_batch_size", "4", "--learning_rate", "1e-3", "--use_cpu", "True",
     "--disable_tqdm", "True",
 ]  # fmt: skip
 
@@ -30,7 +34,8 @@ def place(tmp_path_factory):
     boxed_folder(place / "photos")
     for kind in ("rt_detr_v2", "detr"):
         tiny_detector(kind, place / kind)
-        recipe.main(run_of(place, kind, place / f"run-{kind}"))
+        with nullcontext() if kind == "rt_detr_v2" else without_drawing():
+            recipe.main(run_of(place, kind, place / f"run-{kind}"))
     return place
 
 
@@ -83,8 +88,23 @@ def test_the_figures_count_the_boxes_that_are_stored(place, kind):
     assert rows["objects"] == stored["objects"]
 
 
+def assert_boxes_of_the_run(folder, bare):
+    rows = record.of_split(record.read(folder).predictions, "test")
+    assert len(bare) == len(rows) == 7
+    for theirs, ours in zip(bare, rows["detections"], strict=True):
+        assert_same_boxes(sorted(theirs, key=lambda one: -one["score"]), ours)
+
+
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "detr"])
+def test_the_bare_pipeline_gives_the_boxes_that_we_measured(place, kind):
+    """With photos of different shapes; it cuts corners to whole pixels."""
+    photos = Dataset.from_parquet(str(place / "photos" / "test.parquet"))
+    bare = pipeline("object-detection", model=str(place / f"run-{kind}"))
+    assert_boxes_of_the_run(place / f"run-{kind}", [bare(photo, threshold=0.0) for photo in photos["image"]])
+
+
+@pytest.mark.slow  # a fresh process
 def test_a_process_without_us_gives_the_boxes_that_we_measured(place):
-    """Bare `pipeline` with photos of different shapes; it cuts corners to whole pixels."""
     code = """
 import json, sys
 sys.modules["hf_fashion"] = None
@@ -102,10 +122,7 @@ print(json.dumps(out))
     command = [sys.executable, "-c", code, str(place / "photos" / "test.parquet"), *map(str, folders)]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     for folder, bare in zip(folders, told, strict=True):
-        rows = record.of_split(record.read(folder).predictions, "test")
-        assert len(bare) == len(rows) == 7
-        for theirs, ours in zip(bare, rows["detections"], strict=True):
-            assert_same_boxes(sorted(theirs, key=lambda one: -one["score"]), ours)
+        assert_boxes_of_the_run(folder, bare)
 
 
 def assert_same_boxes(theirs, ours):
@@ -117,7 +134,8 @@ def assert_same_boxes(theirs, ours):
         assert one["label"] == NAMES[label] and np.abs(np.array(list(one["box"].values())) - corners).max() < 1.05
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# Squares, masks, and neither.
+@pytest.mark.parametrize("kind", slow_but(KINDS, "rt_detr_v2", "detr", "yolos"))
 def test_photos_of_any_shape_are_measured_as_one_by_one(kind, tmp_path):
     """A batch of several shapes gives the boxes of single photos."""
     boxed_folder(tmp_path / "photos", train=2, validation=1, test=4)
@@ -142,14 +160,19 @@ def test_photos_of_any_shape_are_measured_as_one_by_one(kind, tmp_path):
     assert np.abs(found[0] - found[1])[sure].max() < 0.05
 
 
-def test_what_learns_moves_and_a_second_run_from_the_record_is_equal(place):
+def test_what_learns_moves(place):
+    start, end = (backbones.load_detector(place / name)[0].state_dict() for name in ("rt_detr_v2", "run-rt_detr_v2"))
+    moved = {name for name, tensor in end.items() if not torch.equal(tensor, start[name])}
+    assert any("class_embed" in name for name in moved) and any("backbone" in name for name in moved)
+
+
+@pytest.mark.slow  # another run; that records repeat runs is what `test_classify.py` shows, too
+@pytest.mark.usefixtures("undrawn")
+def test_a_second_run_from_the_record_is_equal(place):
     again = place / "again"
     recipe.main(["--config", str(place / "run-rt_detr_v2" / "run.json"), "--output_dir", str(again)])
     one, two = (load_file(folder / "model.safetensors") for folder in (place / "run-rt_detr_v2", again))
     assert all(torch.equal(one[name], two[name]) for name in one)
-    start, end = (backbones.load_detector(place / name)[0].state_dict() for name in ("rt_detr_v2", "again"))
-    moved = {name for name, tensor in end.items() if not torch.equal(tensor, start[name])}
-    assert any("class_embed" in name for name in moved) and any("backbone" in name for name in moved)
 
 
 @pytest.mark.slow  # three runs
@@ -157,7 +180,7 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place):
     """Crops, sizes and canvases are drawn by seed, epoch and row."""
     more = ["--multi_scale", "64", "96", "--zoom_out", "1.5", "--color", "0.2", "--dense", "1.0", "--sampler", "sqrt",
             "--save_strategy", "steps", "--save_steps", "2", "--eval_strategy", "steps", "--eval_steps", "2",
-            "--save_total_limit", "9"]  # fmt: skip
+            "--num_train_epochs", "2", "--save_total_limit", "9"]  # fmt: skip
     whole, part = place / "whole", place / "part"
     recipe.main(run_of(place, "rt_detr_v2", whole, *more))
     recipe.main(run_of(place, "rt_detr_v2", part, *more, "--max_steps", "6"))
@@ -169,6 +192,42 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place):
     recipe.main(["--output_dir", str(part), "--resume_from_checkpoint", "last"])
     one, two = (load_file(folder / "checkpoint-6" / "model.safetensors") for folder in (whole, part))
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+NEW = {
+    "d_model": 16, "encoder_hidden_dim": 16, "decoder_in_channels": [16] * 3, "num_queries": 12, "decoder_layers": 2,
+}  # fmt: skip
+
+
+def new_run(place, folder):
+    """A new detector: an epoch of its cells alone, then one with its decoder; a checkpoint is written between them."""
+    net = tiny_backbone(place / "backbone")
+    recipe.main(
+        ["--model", "rt_detr_v2", "--backbone", str(net), "--detector_config", json.dumps(NEW), "--image_size", "64",
+         "--dataset", str(place / "photos"), *QUICK, "--dense", "1", "--dense_epochs", "1", "--dense_cells", "3",
+         "--num_train_epochs", "2", "--moving_average", "0.5", "--save_total_limit", "9",
+         "--output_dir", str(folder)]
+    )  # fmt: skip
+    return [load_file(folder / f"checkpoint-{step}" / "model.safetensors") for step in (3, 6)]
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_new_detector_learns_by_its_cells_alone_at_first_and_then_with_its_decoder(place, tmp_path):
+    alone, together = new_run(place, tmp_path / "new")
+    fresh = {name for name in alone if name.startswith("model.decoder.layers") and name.endswith("output_proj.weight")}
+    assert fresh and all((alone[name] == 0).all() for name in fresh)
+    assert any((together[name] != 0).any() for name in fresh)
+    assert alone["model.enc_score_head.weight"].std() > 0
+
+
+@pytest.mark.slow  # two runs
+@pytest.mark.usefixtures("undrawn")
+def test_a_new_detector_resumes_where_the_decoder_joins(place, tmp_path):
+    _, together = new_run(place, tmp_path / "new")
+    shutil.rmtree(tmp_path / "new" / "checkpoint-6")
+    recipe.main(["--output_dir", str(tmp_path / "new"), "--resume_from_checkpoint", "last"])
+    again = load_file(tmp_path / "new" / "checkpoint-6" / "model.safetensors")
+    assert all(torch.equal(together[name], again[name]) for name in together)
 
 
 @pytest.mark.parametrize(
@@ -219,6 +278,7 @@ def test_score_measures_a_detector_as_its_run_did(place):
     [
         (["--detector_config", "[1]"], "a JSON object"),
         (["--dense", "200"], "dense"),
+        (["--dense", "1", "--dense_epochs", "1"], "a new detector"),
         (["--zoom_out", "0.5"], "zoom_out"),
         (["--metric_for_best_model", "accuracy"], "map, map_50, map_75, loss"),
         (["--objects_column", "boxes"], "boxes"),

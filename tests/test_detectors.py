@@ -4,7 +4,7 @@ import pytest
 import torch
 import transformers as hf
 from PIL import Image
-from tiny import LABELS
+from tiny import LABELS, slow_but
 from tiny_detectors import KINDS, tiny_detector
 
 from hf_fashion import backbones
@@ -59,7 +59,7 @@ def test_a_step_moves_what_is_not_frozen_and_bare_transformers_loads_what_is_sav
     assert {found["label"] for found in answer(tmp_path)} <= set(LABELS)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", slow_but(KINDS, "rt_detr_v2", "detr", "yolos", "rf_detr"))
 def test_stages_are_those_of_the_backbone(kind, detector_folders):
     model, _ = backbones.load_detector(detector_folders[kind], LABELS, freeze="stages:1")
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
@@ -69,10 +69,11 @@ def test_stages_are_those_of_the_backbone(kind, detector_folders):
         backbones.load_detector(detector_folders[kind], LABELS, freeze="stages:40")
 
 
-@pytest.mark.parametrize("architecture", ["rt_detr_v2", "d_fine", "detr"])
+# D-FINE takes its maps as RT-DETR does.
+@pytest.mark.parametrize("architecture", slow_but(["rt_detr_v2", "d_fine", "detr"], "rt_detr_v2", "detr"))
 def test_a_new_detector_sees_through_its_backbone_as_that_did(architecture, tmp_path):
     torch.manual_seed(0)
-    small = {"d_model": 32, "num_queries": 20}
+    small = {"d_model": 32, "num_queries": 20, "encoder_layers": 1, "decoder_layers": 2}
     if architecture != "detr":
         small |= {"encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3}
     model, processor = backbones.load_detector(

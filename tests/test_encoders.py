@@ -9,6 +9,7 @@ import pytest
 import torch
 import transformers as hf
 from PIL import Image
+from sentence_transformers import SentenceTransformer
 from tiny import KINDS, tiny
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -18,6 +19,7 @@ from hf_fashion import backbones
 from hf_fashion.backbones import encoders, freezing
 from hf_fashion.errors import InputError
 
+READERS = ("clip", "siglip")  # take texts, too
 TEXTS = ["red dress", "blue shirt", "red shoes", "blue dress with dots"]
 
 
@@ -65,25 +67,36 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     for kind in KINDS:
         tiny(kind, place / kind)
-    for kind in ("clip", "siglip"):
+    for kind in READERS:
         tiny_clip(kind, place / kind)
     return place
 
 
-def test_bare_libraries_give_the_same_vectors(place):
-    """One process without us for all kinds; `AutoModel` gives those of pictures before they are made one long."""
+@pytest.mark.parametrize("kind", [*KINDS, *READERS])
+def test_the_bare_library_gives_the_same_vectors(place, kind):
+    encoder = backbones.load_encoder(place / kind)
+    encoder.save_pretrained(str(place / f"saved-{kind}"))
+    ours = encoder.encode(photos())
+    assert ours.dtype == np.float32 and np.allclose(np.linalg.norm(ours, axis=1), 1, atol=1e-5)
+    assert np.abs(ours[0] - ours[1]).max() > 1e-4
+    assert encoders.takes_texts(encoder) == (kind in READERS)
+    again = backbones.load_encoder(place / f"saved-{kind}")
+    assert np.array_equal(again.encode(photos()), ours)
+    assert not list((place / f"saved-{kind}").rglob("*.bin"))
+    assert '"one"' not in (place / f"saved-{kind}" / "config.json").read_text()  # labels of no head
+    bare = SentenceTransformer(str(place / f"saved-{kind}"), device="cpu")
+    assert np.allclose(bare.encode(photos()), ours, atol=1e-6)
+    if kind in READERS:
+        assert np.allclose(bare.encode(TEXTS), encoder.encode(TEXTS), atol=1e-6)
+
+
+@pytest.mark.slow  # a fresh process
+def test_a_process_without_us_gives_the_same_vectors(place, tmp_path):
     ours = {}
-    for kind in (*KINDS, "clip", "siglip"):
+    for kind in (*KINDS, *READERS):
         encoder = backbones.load_encoder(place / kind)
-        encoder.save_pretrained(str(place / f"saved-{kind}"))
-        ours[kind] = encoder.encode(photos())
-        assert ours[kind].dtype == np.float32 and np.allclose(np.linalg.norm(ours[kind], axis=1), 1, atol=1e-5)
-        assert np.abs(ours[kind][0] - ours[kind][1]).max() > 1e-4
-        assert encoders.takes_texts(encoder) == (kind in ("clip", "siglip"))
-        again = backbones.load_encoder(place / f"saved-{kind}")
-        assert np.array_equal(again.encode(photos()), ours[kind])
-        assert not list((place / f"saved-{kind}").rglob("*.bin"))
-    texts = {kind: backbones.load_encoder(place / kind).encode(TEXTS).tolist() for kind in ("clip", "siglip")}
+        encoder.save_pretrained(str(tmp_path / kind))
+        ours[kind] = encoder.encode(photos()), encoder.encode(TEXTS) if kind in READERS else None
     code = """
 import json, sys
 sys.modules["hf_fashion"] = None
@@ -93,18 +106,18 @@ from sentence_transformers import SentenceTransformer
 photos = [Image.fromarray(np.random.default_rng(n).integers(0, 256, (60, 80, 3), dtype=np.uint8)) for n in range(3)]
 texts, told = json.loads(sys.argv[2]), {}
 for kind in json.loads(sys.argv[1]):
-    bare = SentenceTransformer(f"saved-{kind}", device="cpu")
+    bare = SentenceTransformer(kind, device="cpu")
     told[kind] = [bare.encode(photos).tolist(), bare.encode(texts).tolist() if "text" in bare.modalities else None]
 print(json.dumps(told))
 """
     done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(list(ours)), json.dumps(TEXTS)], cwd=place, capture_output=True,
+        [sys.executable, "-c", code, json.dumps(list(ours)), json.dumps(TEXTS)], cwd=tmp_path, capture_output=True,
         text=True, check=True,
     )  # fmt: skip
     told = json.loads(done.stdout.splitlines()[-1])
-    for kind, vectors in ours.items():
-        assert np.allclose(told[kind][0], vectors, atol=1e-6), kind
-        assert kind not in texts or np.allclose(told[kind][1], texts[kind], atol=1e-6)
+    for kind, (pictures, texts) in ours.items():
+        assert np.allclose(told[kind][0], pictures, atol=1e-6), kind
+        assert kind not in READERS or np.allclose(told[kind][1], texts, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["vit", "dinov2", "swin", "convnext", "resnet", "timm"])
@@ -149,6 +162,37 @@ def test_a_text_model_of_transformers(place, tmp_path):
     assert encoder.encode(TEXTS).shape == (4, 10) and encoder.encode(photos()).shape == (3, 10)
 
 
+@pytest.mark.parametrize("kind", READERS)
+def test_the_vector_of_a_text_is_the_same_alone_and_among_others(place, kind):
+    """SigLIP reads the last place of texts that are filled up to one length, as its own processor is asked to."""
+    encoder = backbones.load_encoder(place / kind)
+    encoder.save_pretrained(str(place / f"read-{kind}"))
+    bare = SentenceTransformer(str(place / f"read-{kind}"), device="cpu")
+    net, processor = hf.AutoModel.from_pretrained(place / kind), hf.AutoProcessor.from_pretrained(place / kind)
+    filled = {"padding": "max_length", "max_length": 16} if kind == "siglip" else {"padding": True}
+    tokens = processor(text=TEXTS, return_tensors="pt", return_attention_mask=kind == "clip", **filled)
+    with torch.no_grad():
+        wanted = net.eval().get_text_features(**tokens).pooler_output.numpy()
+    wanted /= np.linalg.norm(wanted, axis=1, keepdims=True)
+    assert np.allclose(bare.encode(TEXTS), wanted, atol=1e-5)
+    assert np.allclose(bare.encode(TEXTS[:1]), wanted[:1], atol=1e-5)
+
+
+def test_tokens_are_averaged_where_none_stands_for_the_picture(place):
+    config = hf.IJepaConfig(
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, image_size=32, patch_size=8
+    )
+    torch.manual_seed(0)
+    hf.IJepaForImageClassification(config).save_pretrained(place / "ijepa")
+    processor = hf.ViTImageProcessor(size={"height": 32, "width": 32})
+    processor.save_pretrained(place / "ijepa")
+    net = hf.AutoModel.from_pretrained(place / "ijepa").eval()
+    with torch.no_grad():
+        tokens = net(**processor(photos(), return_tensors="pt")).last_hidden_state
+    wanted = torch.nn.functional.normalize(tokens.mean(dim=1), dim=1).numpy()
+    assert np.allclose(backbones.load_encoder(place / "ijepa").encode(photos()), wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["vit", "swin", "timm", "convnext"])
 def test_stages_of_the_net_that_sees_do_not_learn(place, kind):
     encoder = backbones.load_encoder(place / kind, freeze="stages:1", dimension=8)
@@ -164,6 +208,24 @@ def test_stages_of_the_net_that_sees_do_not_learn(place, kind):
     assert [name for name, own in whole.named_parameters() if own.requires_grad] == [
         "1.linear.weight"
     ] or kind == "vit"
+
+
+def test_the_modules_of_a_router_are_looked_at_too(place, tmp_path):
+    encoder = backbones.load_encoder(place / "swin", text_model="words", texts=TEXTS, dimension=8)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    (tmp_path / "saved" / "image_1_Dense" / "pytorch_model.bin").write_bytes(b"\x80")
+    with pytest.raises(InputError, match="a pickle"):
+        backbones.load_encoder(tmp_path / "saved")
+    (tmp_path / "saved" / "image_1_Dense" / "pytorch_model.bin").unlink()
+    path = tmp_path / "saved" / "router_config.json"
+    told = json.loads(path.read_text())
+    for kind, name, match in (
+        ("somebody.else.Module", "image_1_Dense", "code of others"),
+        ("sentence_transformers.base.modules.dense.Dense", "../other", "its own folder"),
+    ):
+        path.write_text(json.dumps(told | {"types": told["types"] | {name: kind}}))
+        with pytest.raises(InputError, match=match):
+            backbones.load_encoder(tmp_path / "saved")
 
 
 def test_what_cannot_be_is_refused(place, tmp_path):

@@ -4,7 +4,7 @@ import tempfile
 
 import pytest
 import torch
-from tiny import photos, tiny
+from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
 from transformers import AutoModelForImageClassification
 
 from hf_fashion import load_classifier
@@ -44,6 +44,7 @@ def test_an_architecture_that_timm_does_not_have_gets_its_neighbours_name():
         drawn("timm/resnet81")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_from_random_weights_loads_bare(tmp_path):
     photos(tmp_path / "photos", train=4, validation=2, test=2)
     run = recipe.main(

@@ -1,8 +1,6 @@
 """Whatever stands in a table of labels, or in the name of a class: rows, or an InputError that says what is wrong."""
 
-import contextlib
 import csv
-import gc
 import io
 import json
 import string
@@ -16,6 +14,7 @@ import tiny
 from datasets import Dataset, Features, Image, Value
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from memory import within_memory
 
 from hf_fashion import data
 from hf_fashion.errors import InputError
@@ -23,7 +22,7 @@ from hf_fashion.tasks import classify
 
 PICTURES = {f"{name}.png": tiny.png(seed) for seed, name in enumerate(("a", "b c", "é"))}
 quickly = settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+    max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
 )
 PLACES = (
     "../a.png",
@@ -218,26 +217,9 @@ def tables(draw):
     return buffer.getvalue().encode(draw(encodings), "replace"), "csv"
 
 
-@contextlib.contextmanager
-def within_memory(megabytes=500):
-    """Fails when the process takes so much more inside than before; where there is no /proc, it does nothing."""
-    if not Path("/proc/self/clear_refs").exists():
-        yield
-        return
-    gc.collect()  # or what other tests left is freed inside, and hides what is taken
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    before = memory("VmRSS")
-    yield
-    assert memory("VmHWM") - before < megabytes
-
-
-def memory(kind):
-    return int(Path("/proc/self/status").read_text().partition(f"{kind}:")[2].split()[0]) / 1024
-
-
 def test_too_much_memory_is_seen():
     """In a process of its own: one that ran other tests may give memory back meanwhile."""
-    code = "from test_fuzz_tables import within_memory\nwith within_memory(50):\n    bytearray(b'1') * (300 * 2**20)"
+    code = "from memory import within_memory\nwith within_memory(50):\n    bytearray(b'1') * (300 * 2**20)"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent, capture_output=True, text=True)
     if Path("/proc/self/clear_refs").exists():
         assert done.returncode and "AssertionError" in done.stderr

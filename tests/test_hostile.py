@@ -302,29 +302,55 @@ def test_a_stream_opens_nothing_that_its_rows_name(tmp_path, monkeypatch, form):
 # -- what lies in the folder where one works
 
 
-def test_modules_of_the_working_folder_are_not_ours(tmp_path, canary):
-    """A recipe is started as a file, `hf-fashion` as a script: the working folder is not on the path."""
-    here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
-    names = ["evaluate", "accelerate", "datasets", "sklearn", "metrics", "fashion_classification", "accuracy"]
-    for name in names:
-        (here / name).mkdir(parents=True)
-        for file in (here / f"{name}.py", here / name / "__init__.py", here / name / f"{name}.py"):
-            file.write_text(CODE.format(canary=canary))
-    elsewhere.mkdir()
-    (elsewhere / "measure.py").write_text(
-        "from datasets import Dataset\n"
-        "from hf_fashion import metric_modules\n"
-        "rows = Dataset.from_dict({'split': ['test'] * 4, 'label': [0, 1, 0, 1]})\n"
-        "told = lambda rows: {'predictions': [[1.0, 0.0]] * 4, 'references': rows['label'], 'labels': ['a', 'b'],\n"
-        "                     'n_resamples': 0}\n"
-        "print(metric_modules.by_split('fashion_classification', rows, told)['test']['accuracy'])\n"
-    )
+NAMES = ["evaluate", "accelerate", "datasets", "sklearn", "metrics", "fashion_classification", "accuracy"]
+# What a recipe does first of all in which a module of the working folder could come in.
+MEASURE = """
+from datasets import Dataset
+from hf_fashion import metric_modules
+rows = Dataset.from_dict({'split': ['test'] * 4, 'label': [0, 1, 0, 1]})
+told = lambda rows: {'predictions': [[1.0, 0.0]] * 4, 'references': rows['label'], 'labels': ['a', 'b'],
+                     'n_resamples': 0}
+found = metric_modules.by_split('fashion_classification', rows, told)['test']['accuracy']
+"""
+
+
+@pytest.fixture
+def here(tmp_path, canary):
+    """A folder with modules and packages called as those that a measurement uses."""
+    for name in NAMES:
+        (tmp_path / "here" / name).mkdir(parents=True)
+        for file in (f"{name}.py", f"{name}/__init__.py", f"{name}/{name}.py"):
+            (tmp_path / "here" / file).write_text(CODE.format(canary=canary))
+    return tmp_path / "here"
+
+
+def run(code, tmp_path, here):
+    """What a script prints that lies elsewhere and is started here."""
+    (tmp_path / "elsewhere").mkdir()
+    script = tmp_path / "elsewhere" / "measure.py"
+    script.write_text(code)
     path = os.pathsep.join(filter(None, [str(Path(metric_modules.__file__).parents[2]), os.environ.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, str(elsewhere / "measure.py")], cwd=here, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )  # fmt: skip
-    assert done.stdout.strip().endswith("0.5"), done.stderr
+        [sys.executable, str(script)], cwd=here, text=True, capture_output=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_modules_of_the_working_folder_are_not_ours(tmp_path, monkeypatch, here):
+    """A recipe is started as a file, `hf-fashion` as a script: the working folder is not on the path."""
+    code = "import importlib.util\nfor name in %r:\n    print(importlib.util.find_spec(name))"
+    seen = "".join(run(code % NAMES, tmp_path, here))
+    assert "evaluate" in seen and str(here) not in seen
+    monkeypatch.chdir(here)
+    scope = {}
+    exec(MEASURE, scope)
+    assert scope["found"] == 0.5
+
+
+@pytest.mark.slow  # for its imports
+def test_a_measurement_by_a_process_of_its_own_imports_none_of_them(tmp_path, here):
+    assert run(f"{MEASURE}\nprint(found)", tmp_path, here)[-1] == "0.5"
 
 
 def test_a_metric_is_named_by_us_only(tmp_path, monkeypatch, canary):

@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ import faulty
 import pytest
 import torch
 from accelerate import Accelerator
+from processes import Forked
+from tiny import undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import record, training
 from hf_fashion.errors import INTERRUPTED, InputError, Interrupted
@@ -22,12 +23,14 @@ from hf_fashion.recipes import classify
 from hf_fashion.training import checkpoints, faults
 
 ROOT = Path(__file__).parents[1]
+pytestmark = pytest.mark.usefixtures("undrawn")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     place = faulty.place(tmp_path_factory.mktemp("kill"))
-    classify.main(faulty.argv(place, "whole"))
+    with without_drawing():
+        classify.main(faulty.argv(place, "whole"))
     return place
 
 
@@ -36,7 +39,7 @@ def signalled(monkeypatch, step, number=signal.SIGTERM):
     monkeypatch.setattr(training.FashionTrainer, "training_step", faulty.call_at(step, act))
 
 
-@pytest.mark.parametrize(("step", "saving"), [(4, False), (3, True)])
+@pytest.mark.parametrize(("step", "saving"), [pytest.param(4, False, marks=pytest.mark.slow), (3, True)])
 def test_a_killed_run_goes_on_to_the_bit(step, saving, place):
     """In the middle of the second epoch; and while the checkpoint of step 4 is written."""
     run = place / f"killed {step}"
@@ -83,7 +86,10 @@ def test_killed_at_twenty_random_steps(workers, place, tmp_path):
         assert faulty.same_weights(place / f"random {workers} 0 whole", place / name), (step, saving)
 
 
-@pytest.mark.parametrize(("step", "number"), [(1, signal.SIGTERM), (3, signal.SIGTERM), (6, signal.SIGINT)])
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [(1, signal.SIGTERM), pytest.param(3, signal.SIGTERM, marks=pytest.mark.slow), (6, signal.SIGINT)],
+)
 def test_a_signal_saves_at_the_end_of_the_step_and_the_run_goes_on_to_the_bit(step, number, place, monkeypatch):
     """In mid-epoch, in an epoch's last step, and in the last of all."""
     run, before = place / f"signalled {step}", signal.getsignal(number)
@@ -143,13 +149,13 @@ def test_a_process_group_with_workers_ends_with_a_code_of_its_own(place):
     """As a scheduler does it: SIGTERM to the recipe and to its workers at once."""
     tokens = faulty.argv(place, "group", "--num_train_epochs", "10000", "--dataloader_num_workers", "2")
     command = [sys.executable, str(ROOT / "recipes" / "classify.py"), *tokens]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True)
+    process = Forked(command, told=place / "told.txt", own_group=True)
     waited = time.monotonic() + 200
     while not checkpoints.listed(place / "group") and process.poll() is None and time.monotonic() < waited:
         time.sleep(0.2)
     os.killpg(process.pid, signal.SIGTERM)
-    said = process.communicate(timeout=100)[0].decode()
-    assert process.returncode == INTERRUPTED, said
+    code, said = process.wait(100), (place / "told.txt").read_text()
+    assert code == INTERRUPTED, said
     assert "SIGTERM: the run ends with this step" in said and "Traceback" not in said
     info = record.read(place / "group").info
     last = checkpoints.listed(place / "group")[-1]

@@ -1,44 +1,26 @@
-"""Real processes: `accelerate launch` and the console word, as they are typed."""
+"""`accelerate launch` and the console word, as they are typed: what is wrong, and which recipe is started.
 
-import os
+The runs that it starts in fresh processes are slow tests of `test_wheel.py` (one) and `test_many_processes.py` (two).
+"""
+
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from accelerate.commands import launch as launcher
-from tiny import photos, tiny
+from processes import Forked
 
 import hf_fashion
 from hf_fashion import cli
 from hf_fashion.recipes import classify as recipe
 
 ROOT = Path(__file__).parents[1]
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--quiet"]
-
-
-def launch(*argv, cwd):
-    return subprocess.run([*LAUNCH, *argv], cwd=cwd, capture_output=True, text=True, env=os.environ)
-
-
-def test_accelerate_launch_ends_with_table_folder_and_what_to_type_next(tmp_path):
-    photos(tmp_path / "photos", train=4, validation=3, test=3)
-    tiny("vit", tmp_path / "net")
-    done = launch(
-        str(ROOT / "recipes" / "classify.py"), "--model", "net", "--dataset", "photos", "--num_train_epochs", "1",
-        "--use_cpu", cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    tail = done.stdout.strip().splitlines()[-12:]
-    assert any(line.split()[:1] == ["accuracy"] and line.split()[-1] == "9" for line in tail)
-    folder = next(line.split()[1] for line in tail if line.startswith("folder:"))
-    assert (tmp_path / folder / "README.md").is_file()
-    assert any("score.py" in line for line in tail)
 
 
 def test_a_wrong_setting_ends_in_one_message_and_no_traceback(tmp_path, monkeypatch, capfd):
     """The launcher's own code in this process: it starts the recipe in one of its own."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(subprocess, "Popen", Forked)
     argv = ["--quiet", str(ROOT / "recipes" / "classify.py"), "--learnin_rate", "1"]
     with pytest.raises(SystemExit) as ended:
         launcher.launch_command(launcher.launch_command_parser().parse_args(argv))

@@ -7,10 +7,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from datasets import Dataset
 from safetensors.torch import load_file
 from test_many_processes import TORCHRUN, start
+from tiny import slow_but, without_drawing
 from tiny_detectors import KINDS, NAMES, boxed_folder, tiny_detector
-from transformers import AutoModelForObjectDetection, set_seed
+from transformers import AutoModelForObjectDetection, pipeline, set_seed
 
 from hf_fashion import backbones, data, record, training
 from hf_fashion.errors import InputError
@@ -20,6 +22,7 @@ from hf_fashion.tasks import detect
 pytest.importorskip("peft")
 OTHERS = ["person", "car", "cup", "dog"]  # what the checkpoints know
 TIED = ("rt_detr_v2", "d_fine")
+FAST = ("rt_detr_v2", "detr")  # heads that share weights, and plain ones; the others learn when there is time
 # What gets small matrices: attention layers times projections, perceptrons, and what else is linear.
 COUNTS = {
     "rt_detr_v2": 3 * 4 + 2 * 4 + 3 * 2 + 1 + 2,  # self-, sampling attention, perceptrons, enc_output, query_pos_head
@@ -80,6 +83,18 @@ def learns(name):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_the_layers_and_heads_that_should_get_matrices_and_copies(kind, place):
+    wrapped = training.add_lora(backbones.load_detector(place / kind, NAMES)[0], rank=4, alpha=8)
+    layers = {name.split(".lora_A")[0] for name, _ in wrapped.named_modules() if name.endswith("lora_A")}
+    assert len(layers) == COUNTS[kind], layers
+    heads = [name for name, _ in wrapped.get_base_model().named_modules() if name.endswith(".modules_to_save")]
+    assert {name.split(".modules_to_save")[0].removeprefix("model.").rstrip(".0123456789") for name in heads} == (
+        HEADS[kind]
+    )
+    assert all(learns(name) for name, value in wrapped.named_parameters() if value.requires_grad)
+
+
+@pytest.mark.parametrize("kind", slow_but(KINDS, *FAST))
 def test_the_matrices_and_the_heads_learn_and_the_merged_net_is_plain(kind, place, tmp_path):
     trainer = make(place, kind, tmp_path, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
     wrapped = trainer.model
@@ -88,12 +103,6 @@ def test_the_matrices_and_the_heads_learn_and_the_merged_net_is_plain(kind, plac
     pixels = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(wrapped.eval()(pixel_values=pixels).logits, original(pixels).logits, atol=1e-5)
-    layers = {name.split(".lora_A")[0] for name, _ in wrapped.named_modules() if name.endswith("lora_A")}
-    assert len(layers) == COUNTS[kind], layers
-    heads = [name for name, _ in wrapped.get_base_model().named_modules() if name.endswith(".modules_to_save")]
-    assert {name.split(".modules_to_save")[0].removeprefix("model.").rstrip(".0123456789") for name in heads} == (
-        HEADS[kind]
-    )
 
     start = {name: value.clone() for name, value in wrapped.state_dict().items()}
     trainer.train()
@@ -102,7 +111,6 @@ def test_the_matrices_and_the_heads_learn_and_the_merged_net_is_plain(kind, plac
     still = {name for name in start if learns(name)} - moved
     # The first matrix of a layer has a gradient once the second is not zero any more.
     assert all("lora_A" in name or any(part in name for part in BLIND.get(kind, ())) for name in still), still
-    assert all(learns(name) for name, value in wrapped.named_parameters() if value.requires_grad)
 
     before = trainer.predict(trainer.eval_dataset).predictions
     with torch.no_grad():
@@ -125,7 +133,7 @@ def test_the_matrices_and_the_heads_learn_and_the_merged_net_is_plain(kind, plac
     assert np.allclose(before[..., 4], after[..., 4], atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", TIED)
+@pytest.mark.parametrize("kind", slow_but(TIED, *FAST))
 def test_heads_that_share_weights_share_them_while_they_learn_and_after(kind, place, tmp_path):
     """peft alone would give each its own, of which a saved net keeps one."""
     trainer = make(place, kind, tmp_path, eval_strategy="no", save_strategy="no", load_best_model_at_end=False)
@@ -149,7 +157,7 @@ def test_what_peft_does_not_do_for_detectors_of_its_own():
         get_peft_model(tiny_net("rf_detr"), LoraConfig(target_modules=["q_proj"], modules_to_save=["class_embed"]))
 
 
-@pytest.mark.parametrize("kind", ("rt_detr_v2", "detr", "rf_detr"))
+@pytest.mark.parametrize("kind", slow_but(("rt_detr_v2", "detr", "rf_detr"), "rt_detr_v2", "rf_detr"))
 def test_a_detector_trains_as_detectors_do_but_for_its_backbone_and_batch_norms(kind, place, tmp_path):
     """Denoising queries and groups of queries are there in training mode alone."""
     trainer = make(place, kind, tmp_path)
@@ -170,10 +178,10 @@ def test_a_detector_trains_as_detectors_do_but_for_its_backbone_and_batch_norms(
                        if not hasattr(module, "lora_A"))  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ("d_fine", "conditional_detr"))
+@pytest.mark.parametrize("kind", slow_but(("d_fine", "detr", "conditional_detr"), *FAST))
 def test_a_resumed_run_is_the_unbroken_one_and_the_best_model_comes_back(kind, place, tmp_path):
     """With dropout and a moving average, so that the random state and the raw weights come back, too."""
-    more = {"dropout": 0.2, "average": 0.9, "num_train_epochs": 3}
+    more = {"dropout": 0.2, "average": 0.9}
     whole = make(place, kind, tmp_path / "whole", **more, load_best_model_at_end=False)
     whole.train()
     resumed = make(place, kind, tmp_path / "resumed", **more, load_best_model_at_end=False)
@@ -198,16 +206,36 @@ def run_of(place, kind, folder, *more):
     ]  # fmt: skip
 
 
-def test_the_recipe_leaves_a_detector_that_a_process_without_us_and_peft_loads(place, tmp_path):
-    folder = tmp_path / "run"
-    recipe.main(run_of(place, "detr", folder, "--moving_average", "0.5"))
-    assert sorted(path.name for path in folder.glob("*.safetensors")) == ["model.safetensors"]
-    assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
-    before, after = (load_file(path / "model.safetensors") for path in (place / "detr", folder))
+@pytest.fixture(scope="module")
+def run(place):
+    """The folder that the recipe leaves."""
+    with without_drawing():
+        recipe.main(run_of(place, "detr", place / "run", "--moving_average", "0.5"))
+    return place / "run"
+
+
+def assert_scores_of_the_run(run, told):
+    rows = record.of_split(record.read(run).predictions, "test")
+    assert len(told) == len(rows) == 4
+    for theirs, ours in zip(told, rows["detections"], strict=True):
+        assert np.allclose(sorted((one["score"] for one in theirs), reverse=True), ours["score"], atol=1e-4)
+
+
+def test_the_recipe_leaves_a_plain_detector_that_the_bare_pipeline_loads(place, run):
+    assert sorted(path.name for path in run.glob("*.safetensors")) == ["model.safetensors"]
+    assert not [path for path in run.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".pkl")]
+    before, after = (load_file(path / "model.safetensors") for path in (place / "detr", run))
     assert before.keys() == after.keys()
     moved = {key for key in before if before[key].shape != after[key].shape or not before[key].equal(after[key])}
     assert all(any(part in key for key in moved) for part in ("q_proj", "fc1", "class_labels", "bbox_predictor"))
     assert not any("backbone" in key or "norm" in key or "position" in key for key in moved)
+    bare = pipeline("object-detection", model=str(run))
+    photos = Dataset.from_parquet(str(place / "photos" / "test.parquet"))["image"]
+    assert_scores_of_the_run(run, [bare(photo, threshold=0.0) for photo in photos])
+
+
+@pytest.mark.slow  # a fresh process
+def test_a_process_without_us_and_peft_loads_it(place, run):
     code = """
 import json, sys
 sys.modules["hf_fashion"] = sys.modules["peft"] = None
@@ -217,12 +245,9 @@ photos, folder = sys.argv[1:]
 detect = pipeline("object-detection", model=folder)
 print(json.dumps([detect(row["image"], threshold=0.0) for row in Dataset.from_parquet(photos)]))
 """
-    command = [sys.executable, "-c", code, str(place / "photos" / "test.parquet"), str(folder)]
+    command = [sys.executable, "-c", code, str(place / "photos" / "test.parquet"), str(run)]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
-    rows = record.of_split(record.read(folder).predictions, "test")
-    assert len(told) == len(rows) == 4
-    for theirs, ours in zip(told, rows["detections"], strict=True):
-        assert np.allclose(sorted((one["score"] for one in theirs), reverse=True), ours["score"], atol=1e-4)
+    assert_scores_of_the_run(run, told)
 
 
 def test_photos_of_several_shapes_are_masked_with_lora_as_without(place):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import DatasetDict
 from test_training import arguments
-from tiny import KINDS, photos, tiny
+from tiny import KINDS, photos, slow_but, tiny
 from torch.nn import functional
 from transformers import EarlyStoppingCallback, set_seed
 
@@ -154,7 +154,7 @@ def test_a_batch_in_parts_trains_as_the_whole_batch_does(kind, soft, checkpoints
         assert not torch.allclose(whole, before, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ("beit", "swinv2", "resnet"))
+@pytest.mark.parametrize("kind", slow_but(("beit", "swinv2", "resnet"), "resnet"))
 def test_the_models_own_loss_is_still_wrong_for_a_batch_in_parts(kind, checkpoints, tmp_path, data):
     """Its gradients are so many times too large as there are parts. Fails when transformers mends it: then a recipe
     can do without `classification_loss` where nothing is weighed, smoothed or focused."""
@@ -189,8 +189,15 @@ def test_the_trainers_own_label_smoother_is_passed_over(checkpoints, tmp_path, d
     assert torch.equal(*values)
 
 
-@pytest.mark.parametrize("freeze", ("none", "stages:1"))
-@pytest.mark.parametrize("kind", ("vit", "swin", "timm", "timm_vit"))
+@pytest.mark.parametrize(
+    ("kind", "freeze"),
+    [
+        ("vit", "none"),
+        ("swin", "none"),
+        ("timm", "stages:1"),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("vit", "stages:1"), ("timm_vit", "none"))),
+    ],
+)
 def test_activation_checkpointing_and_accumulation_give_the_same_gradients(kind, freeze, checkpoints, tmp_path, data):
     states = []
     for checkpointing in (False, True):

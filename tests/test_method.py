@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
+from tiny import photos, slow_but, tiny, undrawn  # noqa: F401 (a fixture)
 from transformers import AutoModelForImageClassification
 
 from hf_fashion import record
@@ -15,7 +15,7 @@ from hf_fashion.recipes import classify as recipe
 # The plain run draws its figures; nothing in them depends on the settings below.
 pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = [
-    "--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--learning_rate", "0.01",
+    "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--learning_rate", "0.01",
     "--use_cpu", "True", "--disable_tqdm", "True",
 ]  # fmt: skip
 SETTINGS = {
@@ -49,10 +49,17 @@ def run_of(place, name, *more):
     return [*folders, *QUICK, *more]
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+def run_with(place, name):
+    """The run with one of `SETTINGS`, made when it is first asked for."""
+    if not (place / name).is_dir():
+        recipe.main(run_of(place, name, *SETTINGS[name]))
+    return record.read(place / name)
+
+
+# The others are settings of "mixed" and of the resumed run, too.
+@pytest.mark.parametrize("name", slow_but(SETTINGS, "focal", "mixed", "lora", "accumulated"))
 def test_a_run_with_it_is_whole_learns_otherwise_and_is_recorded(place, name):
-    recipe.main(run_of(place, name, *SETTINGS[name]))
-    run = record.read(place / name)
+    run = run_with(place, name)
     assert run.info["status"] == "finished" and run.results["n"] == 12
     assert {token.removeprefix("--") for token in SETTINGS[name][::2]} <= set(run.info["arguments"])
     one, two = (load_file(folder / "model.safetensors") for folder in (place / "plain", place / name))
@@ -62,8 +69,9 @@ def test_a_run_with_it_is_whole_learns_otherwise_and_is_recorded(place, name):
 
 
 def test_lora_moves_the_projections_and_the_head_only(place):
-    recipe.main(run_of(place, "lora again", "--lora_rank", "4"))
-    before, after = (load_file(place / name / "model.safetensors") for name in ("net", "lora again"))
+    before, after = (
+        load_file(folder / "model.safetensors") for folder in (place / "net", run_with(place, "lora").folder)
+    )
     moved = {
         key for key in before if before[key].shape != after[key].shape or not torch.equal(before[key], after[key])
     }
@@ -99,7 +107,8 @@ def test_a_resumed_run_with_all_of_it_ends_as_an_unbroken_one(place, tmp_path):
         *SETTINGS["average"],
         *SETTINGS["augmented"],
     ]
-    recipe.main(run_of(place, "whole", *many, "--save_total_limit", "5"))
+    run = recipe.main(run_of(place, "whole", *many, "--num_train_epochs", "2", "--save_total_limit", "5"))
+    assert {token.removeprefix("--") for token in many[::2]} <= set(run.info["arguments"])
     first = min((place / "whole").glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     recipe.main(["--output_dir", str(tmp_path / "on"), "--resume_from_checkpoint", str(first), "--config",
                  str(place / "whole" / "run.json")])  # fmt: skip

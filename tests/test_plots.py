@@ -111,15 +111,23 @@ def boxes(count):
     return plots.boxes_on_photos(photos, truth, said, captions, "Worst photos of the test split, by F1")
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 12])
-@pytest.mark.parametrize("draw", [curves, errors, boxes])
-def test_no_text_of_boxes_lies_on_another_or_is_cut_off(draw, count):
-    refuse_overlaps(draw(count))
+OF_BOXES, OTHERS = (curves, errors, boxes), (f1, confusions, compared, apart, swept, sheet)
 
 
-@pytest.mark.parametrize("count", [2, 5, 12])
-@pytest.mark.parametrize("draw", [f1, confusions, compared, apart, swept, sheet])
-def test_no_text_lies_on_another_or_is_cut_off(draw, count):
+@pytest.mark.parametrize("draw", [*OF_BOXES, *OTHERS])
+@pytest.mark.parametrize("most", [False, True])
+def test_no_text_lies_on_another_or_is_cut_off(draw, most):
+    """Of the fewest, and of many."""
+    fewest = 1 if draw in OF_BOXES else 2
+    refuse_overlaps(draw((5 if draw is boxes else 12) if most else fewest))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("draw", "count"),
+    [(boxes, 12), *((draw, 5) for draw in (curves, errors, *OTHERS)), *((draw, 2) for draw in OF_BOXES)],
+)
+def test_no_text_lies_on_another_or_is_cut_off_in_between(draw, count):
     refuse_overlaps(draw(count))
 
 

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,16 +13,18 @@ from datasets import Dataset, DatasetDict, Features, Value
 from datasets import Image as ImageFeature
 from huggingface_hub import ModelCard
 from PIL import Image, ImageDraw
+from processes import several
 from sentence_transformers import SentenceTransformer
-from tiny import tiny
+from tiny import tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
-from hf_fashion import metrics, record
+from hf_fashion import metrics, protocols, record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import retrieve as recipe
 from hf_fashion.samples import views
 from hf_fashion.tasks import retrieve
 from hf_fashion.training import retrieving
 
+RECIPE = Path(__file__).parents[1] / "recipes" / "retrieve.py"
 COLORS = {"red": (200, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 200), "black": (20, 20, 20)}
 SHAPES = ("bag", "scarf")
 
@@ -61,13 +65,14 @@ def place(tmp_path_factory):
     torch.manual_seed(0)
     tiny("swin", place / "swin")
     for name, more in (("both", ["--text_model", "words"]), ("image", ["--match", "image"])):
-        recipe.main(run_of(place, place / name, *more))
+        with nullcontext() if name == "both" else without_drawing():
+            recipe.main(run_of(place, place / name, *more))
     return place
 
 
 def run_of(place, folder, *more):
     return [
-        "--model", str(place / "swin"), "--dataset", str(place / "photos"), "--num_train_epochs", "2",
+        "--model", str(place / "swin"), "--dataset", str(place / "photos"), "--num_train_epochs", "1",
         "--dimension", "16",
         "--per_device_train_batch_size", "4", "--learning_rate", "3e-3", "--head_learning_rate", "1e-2",
         "--use_cpu", "True", "--disable_tqdm", "True", "--output_dir", str(folder), *more,
@@ -111,6 +116,13 @@ def test_figures_are_those_of_the_stored_ranks_and_bare_vectors(place):
     assert run.results["recall_at_1"] == pytest.approx(right, abs=0.04)  # ties count against us
 
 
+def test_the_bare_library_reads_photos_and_words(place):
+    encoder = SentenceTransformer(str(place / "both"), device="cpu")
+    photo = Image.new("RGB", (48, 48), COLORS["red"])
+    assert encoder.similarity(encoder.encode(["red bag"]), encoder.encode([photo])).shape == (1, 1)
+
+
+@pytest.mark.slow  # a fresh process
 def test_a_process_without_us_reads_photos_and_words(place):
     code = """
 import sys
@@ -127,6 +139,8 @@ print(encoder.similarity(encoder.encode(["red bag"]), encoder.encode([photo])).s
     assert "[1, 1]" in done.stdout
 
 
+@pytest.mark.slow  # another run; that records repeat runs is what `test_classify.py` shows, too
+@pytest.mark.usefixtures("undrawn")
 def test_the_same_record_gives_the_same_weights(place, tmp_path):
     recipe.main(["--config", str(place / "both" / "run.json"), "--output_dir", str(tmp_path / "again")])
     one, two = (
@@ -140,7 +154,7 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place, tmp_path):
     import shutil
 
     more = ["--text_model", "words", "--save_strategy", "steps", "--save_steps", "3", "--eval_strategy", "steps",
-            "--eval_steps", "3", "--save_total_limit", "99"]  # fmt: skip
+            "--eval_steps", "3", "--save_total_limit", "99", "--num_train_epochs", "2"]  # fmt: skip
     whole = tmp_path / "whole"
     recipe.main(run_of(place, whole, *more))
     last = max(whole.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
@@ -177,13 +191,136 @@ def test_batches_hold_no_two_rows_that_belong_together(place):
 
 
 def test_rows_that_share_an_item_or_a_text_belong_together():
-    groups = retrieving.together(["a", "a", "b", "c", "d"], ["x", "y", "y", None, None])
+    groups = retrieving.together(["a", "a", "b", "c", "d"], ["x", "y", "Y ", None, None])
     assert groups[0] == groups[1] == groups[2] and len(set(groups)) == 3
 
 
+def pairs_in_hand(items, texts, wrong=None):
+    rows = Dataset.from_dict({"image": [None] * len(items), "item_id": items, "text": texts})
+    return retrieving.Pairs(rows, 0, wrong=wrong)
+
+
+def test_a_wrong_answer_is_right_for_no_row_of_its_batch():
+    """It is a wrong answer to them all, in the losses that compare all pairs of a batch."""
+    items = [f"item {number // 2}" for number in range(20)]
+    texts = [None if number % 4 == 1 else item for number, item in enumerate(items)]
+    wrong = [[other for other in range(20) if other // 2 == (row // 2 + 1) % 10] for row in range(20)]
+    pairs = pairs_in_hand(items, texts, wrong)
+    batches = retrieving.DistinctBatches(pairs, ("image", "text"), 4, 0)
+    near = 0
+    for batch in batches:
+        here = {pairs.groups[row] for row, *_ in batch}
+        for row, kind, other in batch:
+            assert pairs.groups[other] not in here and (kind == "image" or pairs.texts[other])
+            near += other in wrong[row]
+    assert near > 5  # a random one only where all near ones are right for another row
+    assert list(batches) == list(batches)
+    with pytest.raises(InputError, match="one more for wrong answers"):
+        retrieving.DistinctBatches(pairs, ("image",), 10, 0)
+
+
+def test_items_that_met_in_one_batch_meet_others_in_the_next():
+    pairs = pairs_in_hand([f"item {number // 4}" for number in range(160)], [None] * 160)
+    seen = [
+        frozenset(pairs.items[row] for row, _ in batch)
+        for batch in retrieving.DistinctBatches(pairs, ("image",), 8, 0)
+    ]
+    assert len(seen) == 20 and len(set(seen)) > 15
+
+
+def test_photos_that_fill_no_batch_are_counted():
+    """Most of these have one text, so a batch takes one of them."""
+    pairs = pairs_in_hand(
+        [str(number) for number in range(40)], ["no text"] * 30 + [str(number) for number in range(10)]
+    )
+    batches = retrieving.DistinctBatches(pairs, ("text",), 4, 0)
+    assert batches.left == {"text": 40 - 4 * len(batches)} == {"text": 28}
+
+
+def learned(place, folder, resume=None, **settings):
+    """A training of two steps with SigLIP's loss, in half precision."""
+    torch.manual_seed(0)
+    encoder = SentenceTransformer(str(place / "both"), device="cpu")
+    loss = retrieving.retrieval_loss(encoder, "sigmoid")
+    args = retrieving.RetrievalTrainingArguments(
+        output_dir=str(folder), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4, save_steps=1,
+        learning_rate=1e-2, lr_scheduler_type="constant", warmup_steps=0, save_strategy="steps", eval_strategy="no",
+        load_best_model_at_end=False, save_total_limit=None, report_to="none", disable_tqdm=True, **settings,
+    )  # fmt: skip
+    trainer = retrieving.RetrievalTrainer(
+        model=encoder, args=args, train_dataset=pairs_of(place), kinds=("text",), loss=loss
+    )
+    trainer.train(resume_from_checkpoint=resume)
+    return encoder, loss, trainer
+
+
+def test_what_a_loss_learns_is_in_checkpoints_and_the_encoder_ends_in_full_precision(place, tmp_path):
+    encoder, loss, trainer = learned(place, tmp_path / "one")
+    start = retrieving.SigmoidLoss(encoder, 0.05)
+    assert loss.bias != start.bias and loss.log_scale != start.log_scale
+    again, resumed, _ = learned(place, tmp_path / "one", str(tmp_path / "one" / "checkpoint-1"))
+    assert torch.equal(loss.bias, resumed.bias) and torch.equal(loss.log_scale, resumed.log_scale)
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    photos = [photo("red", "bag", np.random.default_rng(0))]
+    bare = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    assert np.array_equal(bare.encode(photos), encoder.encode(photos))
+    (tmp_path / "one" / "checkpoint-1" / retrieving.LOSS).unlink()
+    with pytest.raises(InputError, match=retrieving.LOSS):
+        trainer._load_from_checkpoint(str(tmp_path / "one" / "checkpoint-1"))
+    with pytest.raises(InputError, match="fewer wrong answers"):
+        trainer._take_smaller_batches(torch.OutOfMemoryError("full"))
+
+
+@pytest.mark.slow  # two processes
+def test_two_processes_learn_from_photos_and_texts(place, tmp_path):
+    """A process may have a batch of photos where the other has one of texts, so that none passes all nets."""
+    more = ["--text_model", "words", "--loss", "sigmoid", "--max_steps", "3", "--eval_strategy", "no",
+            "--save_strategy", "no", "--load_best_model_at_end", "False"]  # fmt: skip
+    command = [sys.executable, str(RECIPE), *run_of(place, tmp_path / "run", *more)]
+    told = tmp_path / "told"
+    assert several(2, command, tmp_path, told) == [0, 0], told.read_text()
+    assert record.read(tmp_path / "run").info["device"].endswith("2 processes")
+
+
+def test_a_photo_that_cannot_be_read_is_named(place):
+    encoder = SentenceTransformer(str(place / "image"), device="cpu")
+    photo = {"bytes": b"\x89PNG and then nothing", "path": None}
+    rows = Dataset.from_dict({"image": [photo], "source_row": ["gallery:7"]}).cast_column("image", ImageFeature())
+    with pytest.raises(InputError, match="gallery:7"):
+        retrieve.embed(encoder, rows)
+
+
+def test_cells_become_items_and_texts(place):
+    photo = DatasetDict.load_from_disk(place / "photos")["train"][0]["image"]
+
+    def loaded(**columns):
+        columns = {"source_row": ["train:0", "train:1", "train:2"], **columns}
+        rows = Dataset.from_dict({"image": [photo] * 3, **columns}).cast_column("image", ImageFeature())
+        return retrieve._canonical(rows, *[name if name in columns else None for name in ("item_id", "text")], "train")
+
+    rows = loaded(item_id=[1.0, 2.0, 1.0], text=["a", " ", None])
+    assert list(rows["item_id"]) == ["1", "2", "1"] and list(rows["text"]) == ["a", None, None]
+    with pytest.raises(InputError, match="train:1"):
+        loaded(item_id=["a", None, "b"])
+    with pytest.raises(InputError, match="split validation"):
+        retrieve._canonical(rows.select([]), "item_id", None, "validation")
+    with pytest.raises(InputError, match="one text or number a row"):
+        loaded(item_id=["a", "b", "c"], text=[["x"], ["y", "z"], []])
+
+
+def test_the_card_says_what_was_learned(place):
+    rows = rows_of("test", 1, 0)
+    encoder = SentenceTransformer(str(place / "both"), device="cpu")
+    told = {"test": {"image": protocols.leave_one_out(rows)}}
+    both = retrieve.facts(encoder, DatasetDict(), told, {})["opening"]
+    alone = retrieve.facts(encoder, DatasetDict(), told, {}, kinds=("image",))["opening"]
+    assert "photos of one item, and texts and their photos near" in both and "photos alone" not in both
+    assert "photos of one item near" in alone and "It learned from photos alone" in alone
+
+
 def test_pairs_are_of_one_item_and_the_same_again(place):
-    pairs = pairs_of(place, augment=retrieving.crop_and_flip(0.5, True), wrong=[[0]] * 64)
-    one, two = pairs[5, "image"], pairs[5, "image"]
+    pairs = pairs_of(place, augment=retrieving.crop_and_flip(0.5, True))
+    one, two = pairs[5, "image", 0], pairs[5, "image", 0]
     assert all(np.array_equal(one[name], two[name]) for name in ("anchor", "positive", "negative"))
     assert not np.array_equal(one["anchor"], one["positive"])
     pairs.set_epoch(1)
@@ -235,6 +372,7 @@ def test_hard_negatives_are_near_and_of_others():
     assert len(wrong[0]) == 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_settings_of_losses_in_a_run(place, tmp_path):
     more = ["--text_model", "words", "--loss", "triplet", "--hard_negatives", "3", "--matryoshka", "8",
             "--max_steps", "2", "--eval_strategy", "no", "--save_strategy", "no",
@@ -251,6 +389,14 @@ def test_settings_of_losses_in_a_run(place, tmp_path):
         (["--matryoshka", "64"], "1 to 16"),
         (["--text_column", "price", "--match", "image", "--item_column", "price"], "a leak"),
         (["--metric_for_best_model", "accuracy"], "recall_at_1"),
+        (["--metric_for_best_model", "loss"], "validation has no loss"),
+        (["--match", "image", "--text_model", "words"], "photos alone"),
+        (["--optim", "adafactor"], "AdamW"),
+        (["--per_device_train_batch_size", "40"], "no more pairs"),
+        (
+            ["--early_stopping_patience", "2", "--eval_strategy", "no", "--load_best_model_at_end", "False"],
+            "evaluations to judge by",
+        ),
         (["--dimension", "0"], "dimension"),
     ],
 )

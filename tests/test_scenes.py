@@ -7,18 +7,18 @@ from hf_fashion.samples import scenes
 
 
 def test_scenes_are_the_same_for_a_seed_and_their_boxes_hold_a_garment():
-    sizes = {"train": 12, "test": 4}
+    sizes = {"validation": 12, "test": 4}
     made, again, other = (scenes.scenes(sizes, side=160, seed=seed) for seed in (3, 3, 4))
-    assert made["train"]["objects"] == again["train"]["objects"] != other["train"]["objects"]
-    assert made["train"].features == made["test"].features
-    names = made["train"].features["objects"]["category"].feature.names
-    for row in made["train"]:
+    assert made["validation"]["objects"] == again["validation"]["objects"] != other["validation"]["objects"]
+    assert made["validation"].features == made["test"].features
+    names = made["validation"].features["objects"]["category"].feature.names
+    for row in made["validation"]:
         pixels = np.asarray(row["image"], dtype=int)
         assert pixels.shape == (160, 160, 3) and len(row["objects"]["bbox"]) >= 1
         for (x, y, w, h), category, area in zip(*row["objects"].values(), strict=True):
             assert x >= 0 and y >= 0 and x + w <= 160 and y + h <= 160 and min(w, h) >= 8
             assert 0.2 * w * h < area <= w * h and category in range(len(names))
-    assert len(set(made["train"]["source_row"])) == 12
+    assert len(set(made["validation"]["source_row"])) == 12
 
 
 def test_garments_are_cut_from_the_photos_of_their_own_split():

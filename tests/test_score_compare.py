@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from tiny import photos, tiny
+from tiny import photos, tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import comparison, data
 from hf_fashion.errors import InputError
@@ -24,13 +24,14 @@ def place(tmp_path_factory):
     photos(place / "photos", train=16, validation=4, test=16)
     tiny("timm", place / "net")
     for name, more in (("trained", ["--num_train_epochs", "8"]), ("random", ["--learning_rate", "0", "--seed", "1"])):
-        classify.main(
-            [
-                "--model", str(place / "net"), "--dataset", str(place / "photos"), "--learning_rate", "0.01",
-                "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--resize", "pad",
-                "--output_dir", str(place / name), *QUICK, *more,
-            ]
-        )  # fmt: skip
+        argv = [
+            "--model", str(place / "net"), "--dataset", str(place / "photos"), "--learning_rate", "0.01",
+            "--num_train_epochs", "1", "--per_device_train_batch_size", "8", "--resize", "pad",
+            "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False",
+            "--output_dir", str(place / name), *QUICK, *more,
+        ]  # fmt: skip
+        with without_drawing():
+            classify.main(argv)
     shutil.copytree(place / "trained", place / "copy")
     turn(place / "trained", place / "turned")
     return place
@@ -82,6 +83,7 @@ def test_a_copy_is_a_tie_and_random_weights_are_worse(place, tmp_path, capsys):
     }  # fmt: skip
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_figures_and_rows_are_those_that_each_model_gets_alone(place, tmp_path, capsys):
     run = compare(place, tmp_path / "both", "trained", "random")
     rows = run.predictions
@@ -102,6 +104,7 @@ def test_figures_and_rows_are_those_that_each_model_gets_alone(place, tmp_path, 
     assert again.results == run.results
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_labels_of_another_order_are_matched_by_name(place, tmp_path):
     run = compare(place, tmp_path / "run", "trained", "turned")
     [pair] = run.results["pairs"]
@@ -113,6 +116,7 @@ def test_labels_of_another_order_are_matched_by_name(place, tmp_path):
     assert np.allclose(parts[0]["scores"][:], parts[1]["scores"][:], atol=1e-5)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_models_in_folders_of_one_name_are_told_apart(place, tmp_path):
     for name in ("one", "two"):
         shutil.copytree(place / "trained", tmp_path / name / "last")
@@ -148,6 +152,7 @@ def test_the_model_that_does_not_know_a_label_is_named(place, tmp_path):
     assert not (tmp_path / "run").exists() or not any((tmp_path / "run").iterdir())
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_photos_that_one_of_the_models_was_trained_on_are_refused(place, tmp_path):
     flat = tmp_path / "flat"
     for path in (place / "photos").rglob("*.png"):
@@ -195,6 +200,7 @@ def test_a_folder_within_the_training_photos_is_not_new(tmp_path):
         assert bool(score.seen(report, str(tmp_path), None)) == known == bool(report.of("warning"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_sets_runs_of_these_photos_side_by_side_and_leaves_a_comparison_out(place, tmp_path, capsys):
     folder = compare(place, tmp_path / "run", "trained", "random").folder
     capsys.readouterr()

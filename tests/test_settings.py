@@ -1,5 +1,6 @@
 """The command line and configs: strict on names and values, the command line wins, folders are never overwritten."""
 
+import atexit
 import json
 import subprocess
 import sys
@@ -15,8 +16,8 @@ from hf_fashion import settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
-from hf_fashion.tasks import classify, detect
-from hf_fashion.training import checkpoints
+from hf_fashion.tasks import classify, detect, retrieve
+from hf_fashion.training import checkpoints, retrieving
 
 
 @dataclass
@@ -162,7 +163,18 @@ def test_two_runs_that_start_together_get_two_folders(tmp_path):
     assert (tmp_path / first).is_dir() and (tmp_path / second).is_dir()
 
 
-def test_an_empty_folder_goes_again_when_the_process_ends(tmp_path):
+def test_an_empty_folder_goes_again_when_the_process_ends(tmp_path, monkeypatch):
+    goes = []
+    monkeypatch.setattr(atexit, "register", lambda function, *args, **kwargs: goes.append((function, args, kwargs)))
+    folder = Path(parse()[1].output_dir)
+    assert folder.is_dir()
+    for function, args, kwargs in goes:
+        function(*args, **kwargs)
+    assert goes and not folder.exists()
+
+
+@pytest.mark.slow  # for its imports
+def test_it_goes_when_a_process_of_its_own_ends(tmp_path):
     code = "from hf_fashion import settings as s, training as t; s.parse_args('toy', [t.FashionTrainingArguments], [])"
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert list((tmp_path / "runs").iterdir()) == []
@@ -257,8 +269,10 @@ def test_every_shipped_config_fits_its_recipe():
         classes = {
             "classify": (classify.Arguments, training.MethodArguments, training.FashionTrainingArguments),
             "detect": (detect.Arguments, training.LearningArguments, training.DetectionTrainingArguments),
+            "retrieve": (retrieve.Arguments, retrieving.RetrievalTrainingArguments),
         }[stem]
-        parse("--config", name, classes=classes, metrics=detect.METRICS if stem == "detect" else classify.METRICS)
+        metrics = {"classify": classify, "detect": detect, "retrieve": retrieve}[stem].METRICS
+        parse("--config", name, classes=classes, metrics=metrics)
 
 
 def test_help_is_the_recipes_own(capsys):

@@ -139,15 +139,14 @@ def wanted(folder, photo, least):
 def test_the_boxes_are_those_of_the_pipeline(tmp_path, kind):
     folder = model(tmp_path, kind)
     shown = Detector(str(folder))
-    for photo in EXAMPLES[:2]:
-        seen = shown.look(photo)
-        told = answers.as_list(seen.size, shown.find([seen], 0.05)[0])
-        bare = wanted(folder, photo, 0.05)
-        assert [one["label"] for one in told] == [one["label"] for one in bare] and told
-        np.testing.assert_allclose([one["score"] for one in told], [one["score"] for one in bare], atol=1e-5)
-        for mine, theirs in zip(told, bare, strict=True):
-            np.testing.assert_allclose([*mine["box"].values()], [*theirs["box"].values()], atol=1)
-            assert [*mine["box"]] == [*theirs["box"]]
+    seen = shown.look(PHOTO)
+    told = answers.as_list(seen.size, shown.find([seen], 0.05)[0])
+    bare = wanted(folder, PHOTO, 0.05)
+    assert [one["label"] for one in told] == [one["label"] for one in bare] and told
+    np.testing.assert_allclose([one["score"] for one in told], [one["score"] for one in bare], atol=1e-5)
+    for mine, theirs in zip(told, bare, strict=True):
+        np.testing.assert_allclose([*mine["box"].values()], [*theirs["box"].values()], atol=1)
+        assert [*mine["box"]] == [*theirs["box"]]
 
 
 def test_photos_of_many_visitors_share_a_pass_with_those_of_their_shape():
@@ -441,6 +440,7 @@ def test_a_visitor_sees_boxes_counts_and_crops_and_moves_the_slider(visit, clien
     assert page.locator("#status p[role=status]").count() == 1
 
 
+@pytest.mark.slow
 def test_a_crop_is_the_box_and_can_be_downloaded(visit, client):
     page = visit()
     upload(page, PHOTO)
@@ -454,6 +454,7 @@ def test_a_crop_is_the_box_and_can_be_downloaded(visit, client):
     assert np.abs(np.asarray(true, dtype=float) - np.asarray(crop, dtype=float)).mean() < 12
 
 
+@pytest.mark.slow
 def test_examples_are_called_by_their_names_and_work_with_the_keyboard(visit):
     page = visit()
     for path in EXAMPLES:

@@ -11,6 +11,7 @@ from hf_fashion import record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 
+pytestmark = pytest.mark.usefixtures("undrawn")
 QUICK = ["--use_cpu", "True", "--disable_tqdm", "True", "--per_device_train_batch_size", "8"]
 
 
@@ -76,7 +77,6 @@ def test_settings_that_a_stream_cannot_have_are_refused(tmp_path):
         assert told in caught.value.fix
 
 
-@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_is_resumed_reads_with_as_many_processes(tmp_path):
     folder = streamable(tmp_path / "photos")
     main(folder, tmp_path, "--num_train_epochs", "1")

@@ -43,7 +43,7 @@ def shown(stream: streaming.StreamedExamples, epoch=0, batch=3, workers=0, proce
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("rows, processes", [(25, 1), (26, 2), (23, 2), (23, 4)])
+@pytest.mark.parametrize("rows, processes", [(25, 1), (26, 2), pytest.param(23, 2, marks=pytest.mark.slow), (23, 4)])
 def test_every_row_comes_once_an_epoch_to_all_processes_and_workers_together(tmp_path, rows, processes, workers):
     stream = examples(streamable(tmp_path, rows, files=1 if processes == 4 else 3))
     parts = [shown(stream, workers=workers, process=number, processes=processes) for number in range(processes)]
@@ -184,16 +184,16 @@ def counting(patch) -> list:
     return decoded
 
 
-@pytest.mark.parametrize("workers, broken", [(0, ()), (2, ()), (0, (0, 1, 2, 3, 5, 9, 14, 20, 21))])
+@pytest.mark.parametrize(
+    "workers, broken",
+    [pytest.param(0, (), marks=pytest.mark.slow), (2, ()), (0, (0, 1, 2, 3, 5, 9, 14, 20, 21))],
+)
 def test_a_resumed_run_ends_where_the_whole_one_does_to_the_last_bit(tmp_path, workers, broken, monkeypatch):
     folder = streamable(tmp_path / "photos", broken=broken)
     whole = trainer(folder, tmp_path, "whole", workers, "drop")
     whole.train()
     assert whole.state.global_step == 2 * 6
-    again = trainer(folder, tmp_path, "again", workers, "drop")
-    again.train()
-    assert differing(whole, again) == []
-    steps = (2, 9) if broken else (4, 6, 9)
+    steps = (2, 9) if broken else (9,) if workers else (4, 6, 9)
     for step in steps:  # in the middle of an epoch, and between two
         with monkeypatch.context() as patch:
             decoded = counting(patch)
@@ -203,10 +203,14 @@ def test_a_resumed_run_ends_where_the_whole_one_does_to_the_last_bit(tmp_path, w
         if not workers and not broken:
             left = 23 - 4 * (step % 6) + 23 * (step < 6)
             assert left <= len(decoded) <= left + 1  # one stands for all rows that are thrown away
-    other = trainer(folder, tmp_path, "other", workers, "drop", seed=2, save_strategy="no")
-    other.train_dataset.seed = 2
-    other.train()
-    assert differing(whole, other)  # or the test could not fail
+    if not workers and not broken:
+        again = trainer(folder, tmp_path, "again", workers, "drop", save_strategy="no")
+        again.train()
+        assert differing(whole, again) == []
+        other = trainer(folder, tmp_path, "other", workers, "drop", seed=2, save_strategy="no")
+        other.train_dataset.seed = 2
+        other.train()
+        assert differing(whole, other)  # or the test could not fail
 
 
 @pytest.mark.parametrize("workers", [0, 2])

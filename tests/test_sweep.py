@@ -40,9 +40,7 @@ def place(tmp_path_factory):
     place = tmp_path_factory.mktemp("sweep")
     photos(place / "photos", train=12, validation=1, test=1)
     tiny("resnet", place / "net")
-    (place / "whole.txt").write_text(
-        table_of(sweeper.main([*tokens(place, *GRID), "--output_dir", str(place / "whole")]))
-    )
+    sweeper.main([*tokens(place, *GRID), "--output_dir", str(place / "whole")])
     return place
 
 
@@ -164,28 +162,23 @@ def test_no_run_sees_the_test_photos_of_the_last_one(place, tmp_path, monkeypatc
 
 
 def test_an_interrupted_sweep_goes_on_and_ends_as_the_unbroken_one(place, tmp_path, monkeypatch, capsys):
-    main, calls = recipe.main, []
-
-    def ends_at_the_sixth(argv, **more):
-        calls.append(argv)
-        run = main(argv, **more)
-        if len(calls) == 6:  # in its middle, as far as the sweep knows
-            raise Interrupted
-        return run
-
-    monkeypatch.setattr(recipe, "main", ends_at_the_sixth)
+    main, calls = fake(ends=(8 + 6,))
+    monkeypatch.setattr(recipe, "main", main)
+    whole = sweeper.main([*tokens(place, *GRID), "--output_dir", str(tmp_path / "whole")])
+    assert len(calls) == 8
+    capsys.readouterr()
     folder = tmp_path / "broken"
-    with pytest.raises(Interrupted):
+    with pytest.raises(Interrupted):  # in the middle of its sixth run
         sweeper.main([*tokens(place, *GRID), "--output_dir", str(folder)])
     assert told(folder)["status"] == "interrupted" and sum(len(t["runs"]) for t in told(folder)["trials"]) == 5
     shown = capsys.readouterr().out
     assert f"--output_dir {folder} --resume" in shown and "not finished, 1 of 2 runs" in shown
     sweep = sweeper.main(["--output_dir", str(folder), "--resume"])
-    assert len(calls) == 6 + 3
-    assert table_of(sweep) == (place / "whole.txt").read_text()
-    assert told(folder)["next"] == told(place / "whole")["next"]
+    assert len(calls) == 8 + 6 + 3
+    assert table_of(sweep) == table_of(whole) and len({trial["mean"] for trial in sweep.ranked}) == 4
+    assert told(folder)["next"] == told(whole.folder)["next"]
     sweeper.main(["--output_dir", str(folder), "--resume"])
-    assert len(calls) == 9 and told(folder)["status"] == "finished"
+    assert len(calls) == 8 + 6 + 3 and told(folder)["status"] == "finished"
 
 
 @pytest.mark.slow

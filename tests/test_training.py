@@ -1,12 +1,11 @@
 """The Trainer's repairs: every tensor comes back, a run repeats itself, a NaN ends it."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from datasets import DatasetDict
-from tiny import KINDS, photos, tiny
+from tiny import KINDS, photos, slow_but, tiny
 from transformers import AutoModelForImageClassification, Trainer, set_seed
 
 from hf_fashion import backbones, training
@@ -14,7 +13,8 @@ from hf_fashion.errors import InputError
 from hf_fashion.tasks import classify
 
 # Families whose checkpoints keep older tensor names (TRAPS 1); the others are loaded right by the plain Trainer.
-RENAMED = {"vit", "swin", "deit", "beit", "dinov2"}
+RENAMED = ("vit", "swin", "deit", "beit", "dinov2")
+FAST = ("vit", "swin", "convnext", "resnet", "timm")
 
 
 @pytest.fixture(scope="module")
@@ -57,34 +57,34 @@ def differing(model, checkpoint) -> list[str]:
     return [name for name, tensor in state.items() if not torch.equal(tensor.cpu(), truth[name])]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_best_model_is_restored_to_the_last_tensor(kind, tmp_path, data):
-    trainer = make(kind, tmp_path, data, metric=first_epoch_is_best())
+@pytest.fixture(scope="module", params=slow_but(KINDS, *FAST))
+def whole(request, tmp_path_factory, data):
+    """A finished run of one kind of net, whose first epoch was the best; its kind, and its checkpoints in order."""
+    folder = tmp_path_factory.mktemp(request.param)
+    trainer = make(request.param, folder, data, metric=first_epoch_is_best(), num_train_epochs=2)
     trainer.train()
-    best, last = (
-        sorted(Path(tmp_path / "run").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))[i] for i in (0, -1)
-    )
-    assert trainer.state.best_model_checkpoint == str(best)
-    assert differing(trainer.model, best) == []
-    assert differing(trainer.model, last)  # otherwise the test could not fail
+    return trainer, request.param, sorted((folder / "run").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_resumed_run_ends_where_the_whole_one_does(kind, tmp_path, data):
-    whole = make(kind, tmp_path / "whole", data, load_best_model_at_end=False)
-    whole.train()
-    (tmp_path / "part").mkdir()
-    resumed = make(kind, tmp_path / "part", data, load_best_model_at_end=False)
-    first = min((tmp_path / "whole" / "run").glob("checkpoint-*"), key=lambda p: int(p.name[11:]))
-    resumed.train(resume_from_checkpoint=str(first))
-    for name, tensor in whole.model.state_dict().items():
-        assert torch.equal(tensor, resumed.model.state_dict()[name]), name
+def test_best_model_is_restored_to_the_last_tensor(whole):
+    trainer, _, checkpoints = whole
+    assert trainer.state.best_model_checkpoint == str(checkpoints[0])
+    assert differing(trainer.model, checkpoints[0]) == []
+    assert differing(trainer.model, checkpoints[-1])  # otherwise the test could not fail
 
 
-@pytest.mark.parametrize("kind", sorted(RENAMED & set(KINDS)))
+def test_resumed_run_ends_where_the_whole_one_does(whole, tmp_path, data):
+    _, kind, checkpoints = whole
+    resumed = make(kind, tmp_path, data, load_best_model_at_end=False, save_strategy="no", num_train_epochs=2)
+    resumed.train(resume_from_checkpoint=str(checkpoints[0]))
+    assert resumed.state.global_step == int(checkpoints[-1].name[11:])
+    assert differing(resumed.model, checkpoints[-1]) == []
+
+
+@pytest.mark.parametrize("kind", slow_but(RENAMED, *FAST))
 def test_the_plain_trainer_still_needs_the_repair(kind, tmp_path, data):
     """Fails when transformers restores these families itself: then FashionTrainer's two methods can go."""
-    trainer = make(kind, tmp_path, data, trainer_class=Trainer, metric=first_epoch_is_best())
+    trainer = make(kind, tmp_path, data, trainer_class=Trainer, metric=first_epoch_is_best(), num_train_epochs=2)
     trainer.train()
     assert differing(trainer.model, trainer.state.best_model_checkpoint)
 

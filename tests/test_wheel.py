@@ -56,34 +56,24 @@ def test_all_that_ships_is_there(site):
     assert sum(path.stat().st_size for path in package.rglob("*")) < 25e6
 
 
-def test_a_run_outside_the_checkout(site, tmp_path):
+def test_the_installed_copy_is_the_one_that_is_imported_outside_the_checkout(site, tmp_path):
+    code = "import hf_fashion, hf_fashion.recipes as recipes; print(hf_fashion.__file__, *recipes.__path__)"
+    for where in run([sys.executable, "-c", code], tmp_path, site).split():
+        assert where.startswith(str(site))
+
+
+@pytest.mark.slow  # `.ci/run` launches a checkout for real; this is the wheel alone
+def test_accelerate_launch_outside_the_checkout_ends_with_table_folder_and_what_to_type_next(site, tmp_path):
     photos(tmp_path / "photos", train=4, validation=3, test=3)
     tiny("resnet", tmp_path / "net")
-    where = run([sys.executable, "-c", "import hf_fashion; print(hf_fashion.__file__)"], tmp_path, site)
-    assert where.startswith(str(site))
-    out = run(
-        [
-            sys.executable,
-            "-m",
-            "hf_fashion.recipes.classify",
-            "--config",
-            "classify-efficientnet-lite0",
-            "--model",
-            "net",
-            "--dataset",
-            "photos",
-            "--num_train_epochs",
-            "1",
-            "--image_size",
-            "32",
-            "--freeze",
-            "none",
-            "--use_cpu",
-        ],
-        tmp_path,
-        site,
-    )
-    assert "accuracy" in out and list((tmp_path / "runs").glob("classify-*-1/README.md"))
+    argv = ["--config", "classify-efficientnet-lite0", "--model", "net", "--dataset", "photos", "--freeze", "none",
+            "--num_train_epochs", "1", "--image_size", "32", "--use_cpu"]  # fmt: skip
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--quiet", "-m", "hf_fashion.recipes.classify"]
+    tail = run([*launch, *argv], tmp_path, site).strip().splitlines()[-12:]
+    assert any(line.split()[:1] == ["accuracy"] and line.split()[-1] == "9" for line in tail)
+    folder = tmp_path / next(line.split()[1] for line in tail if line.startswith("folder:"))
+    assert folder.match("runs/classify-*-1") and (folder / "README.md").is_file()
+    assert any(line.split()[:4] == ["accelerate", "launch", "-m", "hf_fashion.recipes.score"] for line in tail)
 
 
 def test_the_console_word_and_help(site, tmp_path):

@@ -1,5 +1,6 @@
 """Makes small random checkpoints, small learnable pictures and small streams for the tests: nothing is downloaded."""
 
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
@@ -124,6 +125,11 @@ def _processor(kind: str):
     return transformers.ViTImageProcessor(size={"height": 32, "width": 32})
 
 
+def slow_but(kinds, *fast):
+    """Parameters of a test, of which all are slow but those named."""
+    return [pytest.param(kind, marks=() if kind in fast else pytest.mark.slow) for kind in kinds]
+
+
 def batch(size: int = 32, count: int = 6) -> torch.Tensor:
     """Noise as a net takes it (count, 3, size, size)."""
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(0))
@@ -182,13 +188,22 @@ def photos(
     return DatasetDict(splits)
 
 
-@pytest.fixture
-def undrawn(monkeypatch):
-    """Figures are made and saved, but as a file of one pixel: drawing them is a third of a short run's time.
+@contextmanager
+def without_drawing():
+    """Figures are made, but not laid out, and saved as a file of one pixel: drawing is a third of a short run's time.
 
     For whole runs whose figures nothing looks at; each recipe has runs that draw them, too.
     """
-    monkeypatch.setattr(Figure, "savefig", lambda _figure, path, **_settings: Path(path).write_bytes(png(size=1)))
+    with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo what it changed itself
+        patch.setattr(Figure, "draw_without_rendering", lambda _figure: None)
+        patch.setattr(Figure, "savefig", lambda _figure, path, **_settings: Path(path).write_bytes(png(size=1)))
+        yield
+
+
+@pytest.fixture
+def undrawn():
+    with without_drawing():
+        yield
 
 
 def png(seed: int = 0, size: int = 16) -> bytes:

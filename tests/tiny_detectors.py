@@ -76,6 +76,14 @@ def tiny_detector(kind, folder, names=NAMES, side=64):
     return folder
 
 
+def tiny_backbone(folder):
+    """A folder with a random ResNet, whose maps are of 4, 8, 16 and 32 pixels, and its processor."""
+    torch.manual_seed(0)
+    hf.ResNetForImageClassification(hf.ResNetConfig(**_RESNET, num_labels=3)).save_pretrained(folder)
+    hf.ConvNextImageProcessor(size={"shortest_edge": 64}).save_pretrained(folder)
+    return folder
+
+
 def boxed_rows(count, seed, names=NAMES, sizes=((80, 60), (60, 80))):
     """Photos with one to three rectangles of the colour of their class, which is where their boxes are."""
     rng = np.random.default_rng(seed)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, trainers
 from tokenizers import models as token_models
 from transformers import (
@@ -36,9 +37,12 @@ with extra("an encoder", "sentence-transformers", "retrieve"):
 WORDS = "words"  # the text model that is made anew
 VOCABULARY = 8000  # pieces of words at most that it knows
 # Nets whose pooled output has a layer that only their pretraining knows: their first token is taken.
-_FIRST_TOKEN = ("vit", "deit", "vit_msn", "ijepa")
-# Nets whose maps are averaged.
-_MAPS = ("resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "mobilevit")
+_FIRST_TOKEN = ("vit", "deit", "vit_msn")
+# Nets whose maps, or tokens where none stands for the whole, are averaged.
+_MAPS = ("resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "mobilevit", "ijepa")
+# Nets for pictures and texts that learned from texts filled up to one length, without a mask: their vector is that of
+# the last place, so without the filling it would be another one, and depend on the other texts of a batch.
+_FILLED = ("siglip", "siglip2")
 
 
 def load_encoder(
@@ -146,7 +150,17 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
             what, expected="a modules.json of sentence-transformers", found=first_line(error),
             fix="save or download it again",
         ) from error  # fmt: skip
+    for number, path in enumerate(paths):  # grows: a Router's modules lie in folders of its own
+        if kinds[number].endswith((".Router", ".Asym")):
+            inner = _routed(folder / path, what)
+            kinds += inner.values()
+            paths += [str(Path(path) / name) for name in inner]
     odd = [kind for kind in kinds if not kind.startswith("sentence_transformers.")]
+    outside = [path for path in paths if Path(path).is_absolute() or ".." in Path(path).parts]
+    if outside:
+        raise InputError(
+            what, expected="modules in its own folder", found=outside[0], fix="save or download it again"
+        )  # fmt: skip
     # Not those of checkpoints beside them, which nobody loads.
     found = [*folder.glob("*.bin"), *(file for path in paths if path for file in (folder / path).rglob("*.bin"))]
     pickles = sorted(str(path.relative_to(folder)) for path in found)
@@ -169,6 +183,19 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
         ) from error  # fmt: skip
 
 
+def _routed(folder: Path, what: str) -> dict[str, str]:
+    """The modules of a Router, by the names of their folders."""
+    path = next((folder / name for name in ("router_config.json", "config.json") if (folder / name).is_file()), None)
+    try:
+        types = json.loads(path.read_text(encoding="utf-8"))["types"] if path else {}
+        return {str(name): str(kind) for name, kind in types.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{what}, its Router", expected="`types`: module -> its class", found=first_line(error),
+            fix="save or download it again",
+        ) from error  # fmt: skip
+
+
 def _net(folder: Path, model: str | Path, image_size: int | None, resize: str) -> tuple[PreTrainedModel, Any, bool]:
     """A net without a head, its processor, and whether it takes pictures and texts."""
     config = read_config(folder, model)
@@ -188,7 +215,11 @@ def _net(folder: Path, model: str | Path, image_size: int | None, resize: str) -
         return net, None, True
     classifier, processor = load_classifier(model, ["one", "two"], resize=resize, image_size=image_size)
     config = classifier.config
+    # Those of the head, which is left out: what a config has that nobody named.
+    config.id2label, config.problem_type = {0: "LABEL_0", 1: "LABEL_1"}, None
+    config.label2id = {name: number for number, name in config.id2label.items()}
     if isinstance(config, TimmWrapperConfig):
+        config.label_names = list(config.id2label.values())
         # What sentence-transformers asks a timm net's config for, and timm alone knows.
         wrapped: Any = classifier.timm_model
         config.num_features = wrapped.num_features
@@ -248,9 +279,15 @@ def _seeing(net: PreTrainedModel, processor: Any, both: bool) -> tuple[list[Any]
         }
     with tempfile.TemporaryDirectory() as place:
         if both:
-            first = Transformer(str(net.config.name_or_path))
+            filled = kind in _FILLED
+            longest = net.config.text_config.max_position_embeddings if filled else None
+            how = {"padding": "max_length", "max_length": longest, "return_attention_mask": False}
+            first = Transformer(str(net.config.name_or_path), processing_kwargs={"text": how} if filled else None)
         else:
-            net.save_pretrained(place)
+            # Not net.save_pretrained, which of several processes writes in the first one only.
+            net.config.save_pretrained(place)
+            tensors = {name: value.contiguous().clone() for name, value in net.state_dict().items()}
+            save_file(tensors, Path(place) / "model.safetensors", {"format": "pt"})
             if not isinstance(net.config, TimmWrapperConfig):  # its processor lies in config.json
                 processor.save_pretrained(place)
             first = Transformer(place, **settings)

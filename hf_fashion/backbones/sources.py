@@ -352,7 +352,8 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
     Returns:
         `name` (for a title), `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or
         version of the package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and
-        `base_model` (a Hub id for a card's metadata, or None).
+        `base_model` (a Hub id for a card's metadata, or None). Of a run of ours also `began_with`: the name of its
+        own base model.
     """
     name = str(model)
     told: dict[str, str | None] = {
@@ -377,6 +378,8 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
             told |= {"name": own, "id": own, "kind": "folder"}
             if name == "sample":
                 told |= {"name": "hf_fashion's small Swin", "id": "hf_fashion's small Swin", "kind": "embedded"}
+            elif began := _began_with(folder):
+                told |= {"began_with": began["name"], "id": f"{own}, a run that began with {began['id']}"}
             return told | _license(folder)
         name = told["id"] = told["base_model"] = _hub_id(name)
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -387,6 +390,18 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
         return {**told, "revision": info.sha, "license": str(license or "unknown")}
     except Exception:  # a card is written with what is known
         return told
+
+
+def _began_with(folder: Path) -> dict[str, str] | None:
+    """Name and id of the base model of a run of ours, by its record."""
+    try:
+        run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        base, seconds = run["base_model"], run.get("training_cpu_seconds")
+        name = base.get("began_with") or base["name"]
+        time = f"; {seconds:.0f} CPU s of training" if isinstance(seconds, float) else ""
+        return {"name": str(name), "id": f"{base['id']}{time}"}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
 
 
 def _license(folder: Path) -> dict[str, str | None]:

@@ -65,9 +65,10 @@ def of_run(run: record.Run, repo: str | None = None, widget: bool = True) -> Mod
     dataset, base, arguments = info["dataset"], info["base_model"], info["arguments"]
     trained = info["recipe"] not in ("score", "compare")
     from_scratch = bool(arguments.get("from_scratch"))
-    origin = base.get("base_model") if trained and not from_scratch else None
-    if origin is not None and repo_id(origin) is not None:
-        origin = None  # a path of this machine, say: the Hub refuses the whole push for it
+    behind = [base, info.get("text_model") or {}] if trained and not from_scratch else []
+    # A path of this machine, say, is none: the Hub refuses the whole push for it.
+    origins = [id_ for told in behind if (id_ := told.get("base_model")) is not None and repo_id(id_) is None]
+    origin = origins if len(origins) > 1 else next(iter(origins), None)
     on_hub = trained and hub_dataset(dataset) is not None
     told = figures(run)
     more: dict[str, Any] = {}

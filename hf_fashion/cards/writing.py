@@ -124,6 +124,8 @@ def render(
     behind = {"photos": dataset.get("license") or UNKNOWN}
     if not from_scratch:
         behind["base model"] = base.get("license") or UNKNOWN
+    if info.get("text_model"):  # of an encoder whose texts another net reads
+        behind["text model"] = info["text_model"].get("license") or UNKNOWN
     figures = card_metadata.figures(run)
     return ModelCard(
         template.render(
@@ -136,12 +138,13 @@ def render(
             license_chain={
                 "photos": behind["photos"],
                 "base model": behind.get("base model", "none: random weights"),
+                **{what: told for what, told in behind.items() if what == "text model"},
                 "this model": str(metadata.license),
             },
             follows=licenses.follows(behind, str(metadata.license)),
             dataset_name=dataset_name(dataset),
             dataset_url=_url("datasets/", hub_dataset(dataset)),
-            base_name=base["name"],
+            base_name=base.get("began_with") or base["name"],
             base_url=_url("", base.get("base_model")),
             linked=_linked,
             from_scratch=from_scratch,
@@ -227,6 +230,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--prose", help="Markdown file with intended use and limits.")
     parser.add_argument("--license", help="Licence of the model, as apache-2.0; kept in the run's record.")
     parser.add_argument("--to", help="Write the card here, and its plots into a folder beside it. Default: README.md.")
+    parser.add_argument(
+        "--no_photos", action="store_true", help="With --to: leave out the pictures that show photos of the dataset."
+    )
     parser.add_argument("--repo", help="The model's id on the Hub, by which the code on the card loads it.")
     argv = sys.argv[1:] if argv is None else argv
     args = parser.parse_args(argv)
@@ -250,6 +256,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.license is not None:
         refuse_license(args.license)
         run.info["arguments"] |= {"license": args.license}
+    if args.no_photos and args.to is None:
+        raise InputError(
+            "--no_photos", expected="--to with it: the run's own folder keeps its pictures", found="no --to",
+            fix="--to CARD.md",
+        )  # fmt: skip
     if args.to is None:
         card = render(run, prose, repo=args.repo)
         validate(str(card))
@@ -265,11 +276,15 @@ def main(argv: list[str] | None = None) -> None:
             fix="name another file",
         )  # fmt: skip
     pictures = target.with_suffix("")
-    shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True)
+    left = [f"{sheet}.png" for sheet in SHEETS] if args.no_photos else []
+    shutil.copytree(run.folder / "plots", pictures, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*left))
+    for name in left:  # of an earlier call
+        (pictures / name).unlink(missing_ok=True)
     for picture in pictures.glob("*.png"):
         if picture.stat().st_size > _LIGHT:  # a sheet of photos, in a repository for good: 256 colours are a third
             Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
-    render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo).save(target)
+    card = render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo)
+    (ModelCard(without_photos(str(card))) if args.no_photos else card).save(target)
     print(target)
 
 

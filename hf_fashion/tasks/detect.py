@@ -18,6 +18,7 @@ from hf_fashion.arguments import BoxArguments, CardArguments, DatasetArguments, 
 from hf_fashion.augmentation import Augmented
 from hf_fashion.backbones.detectors import refuse_sides
 from hf_fashion.errors import InputError, in_range
+from hf_fashion.training.dense import CELLS
 from hf_fashion.training.detecting import ROWS, DetectionCollator
 
 # What `compute_metrics` gives, and so what may choose a checkpoint.
@@ -103,14 +104,14 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         },
     )
     dense_cells: int = field(
-        default=10,
+        default=CELLS,
         metadata={"help": "With --dense: cells at most that learn a box. Fewer (4) leave fewer doubles at the end."},
     )
     dense_epochs: int = field(
         default=0,
         metadata={
-            "help": "With --dense: so many epochs at the beginning learn by it alone, before the decoder joins; for a "
-            "new detector; usual: a quarter of all."
+            "help": "With --dense: so many epochs at the beginning learn by it alone, before the decoder joins (early "
+            "stopping counts them, too); for a new detector; usual: a quarter of all."
         },
     )
     smallest_crop: float = field(
@@ -154,6 +155,11 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         in_range("dense", self.dense, 0.0, 100.0)
         in_range("dense_cells", self.dense_cells, 1, 1000)
         in_range("dense_epochs", self.dense_epochs, 0, 1e6)
+        if self.dense_cells != CELLS and not self.dense:
+            raise InputError(
+                f"--dense_cells {self.dense_cells}", expected="--dense above 0", found="--dense 0",
+                fix="--dense 2, or leave it out",
+            )  # fmt: skip
         if self.dense_epochs and not (self.dense and self.backbone):
             raise InputError(
                 f"--dense_epochs {self.dense_epochs}", expected="--dense above 0, and a new detector (--backbone)",
@@ -481,6 +487,7 @@ def figures(
     metric: str = "map",
     best_step: int | None = None,
     threshold: float | None = None,
+    dense_epochs: int = 0,
     limits: images.Limits = images.LIMITS,
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), AP by class, precision and recall, errors by kind,
@@ -495,13 +502,15 @@ def figures(
         metric: What chose the checkpoint.
         best_step: Its step.
         threshold: Boxes of a lower score are not drawn on photos; None for 0.5, which `pipeline` takes.
+        dense_epochs: So many epochs the training's loss was that of the cells alone, which is lower.
         limits: See `images.decode`.
     """
     labels, figured = data.box_labels(dataset), results[split]
     of_split = f"{split} split, n = {figured['n']} photos"
     drawn: dict[str, Any] = {}
     if history:
-        drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
+        title = f"Loss (training: of the cells alone up to epoch {dense_epochs})" if dense_epochs else "Loss"
+        drawn["learning_curve"] = plots.learning_curve(history, metric, best_step, title)
     present = [label for label in labels if figured[f"n/{label}"]]
     missing = len(labels) - len(present)
     often = set(sorted(present, key=lambda label: -figured[f"n/{label}"])[: plots.MOST_ROWS])

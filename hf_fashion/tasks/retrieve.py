@@ -1,5 +1,6 @@
 """Retrieval: photos of one item find each other, and words find photos."""
 
+import hashlib
 import json
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
-from sentence_transformers import SentenceTransformer
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, concatenate_datasets
 from tqdm.auto import tqdm
 
 from hf_fashion import data, images, metric_modules, plots, protocols, record, search_sheets
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.arguments import CardArguments, DatasetArguments, SplitArguments
-from hf_fashion.backbones.encoders import takes_texts
+from hf_fashion.backbones.encoders import SentenceTransformer, picture_net, takes_texts
 from hf_fashion.backbones.sources import EMBEDDED, ENCODER_FILES, find
 from hf_fashion.errors import InputError, in_range
 from hf_fashion.protocols import Protocol
@@ -181,7 +181,15 @@ def load(
     by = settings.pop("split_by", None) or (None if shared_items else item_column)
     if "label" not in (item_column, text_column):
         settings["label_columns"] = []  # a column of classes is carried along like any other
-    dataset, report = data.load(opened, COLUMNS, split_by=by, **settings)
+    try:
+        dataset, report = data.load(opened, COLUMNS, split_by=by, **settings)
+    except InputError as error:
+        if by != item_column or by is None or by not in error.what:
+            raise
+        raise InputError(  # not --split_by, which nobody typed
+            f"--item_column {item_column}", expected="a column of the dataset", found=error.found,
+            fix="--item_column with one of these",
+        ) from error  # fmt: skip
     there = next(iter(dataset.values())).column_names
     if by is None and not shared_items and "item_id" in there:
         dataset, report = data.load(opened, COLUMNS, split_by="item_id", **settings)
@@ -200,15 +208,18 @@ def load(
             "columns of the photos", expected="item_id (equal for photos of one item), text, or both",
             found=", ".join(there), fix="--item_column NAME or --text_column NAME",
         )  # fmt: skip
-    made = DatasetDict({split: _canonical(rows, item, text) for split, rows in dataset.items()})
+    made = DatasetDict({split: _canonical(rows, item, text, split) for split, rows in dataset.items()})
+    report.source["fingerprint"] = _fingerprint(str(report.source["fingerprint"]), made)
     report.carried += [name for name in next(iter(made.values())).column_names if name not in report.carried]
     if not shared_items:
         protocols.refuse_leaks(made)
     return made, report
 
 
-def load_gallery(source: Any, *, item_column: str | None = None, **settings: Any) -> Dataset:
-    """More photos that are searched and are right for no query, unless their `item_id` is a query's."""
+def load_gallery(
+    source: Any, *, item_column: str | None = None, text_column: str | None = None, **settings: Any
+) -> Dataset:
+    """More photos that are searched and are right for no query, unless their `item_id` is a query's, or their text."""
     settings = {name: value for name, value in settings.items() if name in ("config", "revision", "names", "limits")}
     dataset, _ = data.load(source, COLUMNS, lone_split="test", **settings)
     rows = concatenate_datasets(list(dataset.values()))
@@ -216,7 +227,8 @@ def load_gallery(source: Any, *, item_column: str | None = None, **settings: Any
     if item is None:  # photos of another dataset may be called as those of this one
         rows = rows.add_column("item_id", [f"{GALLERY}:{row}" for row in range(len(rows))], feature=Value("string"))
         item = "item_id"
-    return _canonical(rows, item, None)
+    text = text_column if text_column in rows.column_names else "text" if "text" in rows.column_names else None
+    return _canonical(rows, item, text, GALLERY)
 
 
 def reads_texts(model: str, revision: str | None = None) -> bool:
@@ -246,23 +258,63 @@ def refuse_without_texts(encoder: SentenceTransformer, kinds: Sequence[str], mod
         )  # fmt: skip
 
 
-def _canonical(rows: Dataset, item: str | None, text: str | None) -> Dataset:
+def _canonical(rows: Dataset, item: str | None, text: str | None, split: str) -> Dataset:
+    """Rows with `item_id`, and `text` where there is one; blank texts are none."""
+    if not len(rows):
+        raise InputError(
+            f"split {split}", expected="photos", found="none", fix="more photos; or another --validation_share, "
+            "--test_share; without --shared_items whole items are cut off",
+        )  # fmt: skip
     plain = rows.with_format(None)
     columns: dict[str, list[str | None]] = {}
     for name, column in (("item_id", item), ("text", text)):
         if column is not None:
-            feature = rows.features[column]
-            names = getattr(feature, "names", None)
-            columns[name] = [
-                None if value is None else names[value] if names else str(value) for value in plain[column]
-            ]
+            columns[name] = _words_of(rows, column)
     if item is None:
         columns["item_id"] = [str(row) for row in plain["source_row"]]
+    named = zip(plain["source_row"], columns["item_id"], strict=True)
+    lacking = [str(row) for row, name in named if name is None]
+    if lacking and split != GALLERY:
+        raise InputError(
+            f"column {item}", expected="a value in every row, equal for photos of one item",
+            found=f"{len(lacking)} of {len(rows)} rows of {split} without one ({', '.join(lacking[:3])})",
+            fix="fill these cells, or remove the rows",
+        )  # fmt: skip
     lost = [name for name in ("item_id", "text") if name in rows.column_names and name in columns]
     rows = rows.remove_columns(lost)
     for name, values in columns.items():
         rows = rows.add_column(name, values, feature=Value("string"))
     return rows
+
+
+def _words_of(rows: Dataset, column: str) -> list[str | None]:
+    """A column as texts; None where a cell is empty or blank."""
+    feature = rows.features[column]
+    if not isinstance(feature, (Value, ClassLabel)):
+        raise InputError(
+            f"column {column}", expected="one text or number a row", found=str(feature),
+            fix="name another column; of several texts a row keep one, or give each a row",
+        )  # fmt: skip
+    names = getattr(feature, "names", None)
+    told: list[str | None] = []
+    for value in rows.with_format(None)[column]:
+        if value is None or value != value or (names and value < 0):
+            told.append(None)
+        elif isinstance(value, float) and value.is_integer():
+            told.append(str(int(value)))  # a column of numbers in which some are missing
+        else:
+            told.append(names[value] if names else str(value))
+    return [None if value is None or not value.strip() else value for value in told]
+
+
+def _fingerprint(of_photos: str, dataset: DatasetDict) -> str:
+    """That of the photos, and of what is learned with them: a run that is resumed must find both as they were."""
+    digest = hashlib.sha256(of_photos.encode())
+    for rows in (dataset[split] for split in ("train", *SPLITS) if split in dataset):
+        for name in ("item_id", "text", "role"):
+            if name in rows.column_names:
+                digest.update(f"{name} {list(rows.with_format(None)[name])}".encode())
+    return digest.hexdigest()[:16]
 
 
 def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
@@ -281,7 +333,7 @@ def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
         if not wanted:
             raise InputError(
                 "the training photos", expected="items of several photos, or texts", found="neither",
-                fix="--match image, which pairs each photo with a second crop of itself",
+                fix="--item_column NAME or --text_column NAME",
             )  # fmt: skip
     if "text" in wanted and not texts:
         raise InputError(
@@ -312,11 +364,24 @@ def embed(
     encoder: SentenceTransformer, rows: Dataset, *, batch_size: int = 32, limits: images.Limits = images.LIMITS,
     progress: bool = True,
 ) -> np.ndarray:  # fmt: skip
-    """The vectors of the photos of all rows (rows, dimension), 32-bit floats of length 1."""
+    """The vectors of the photos of all rows (rows, dimension), 32-bit floats of length 1.
+
+    Raises:
+        InputError: A photo that cannot be read; it is named.
+    """
     photos = rows.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
+    names = _names(rows) if "source_row" in rows.column_names else list(map(str, range(len(rows))))
     found = []
     for start in tqdm(range(0, len(photos), batch_size), "photos", disable=not progress or len(photos) < 500):
-        batch = [images.decode(one, limits=limits) for one in photos[start : start + batch_size]["image"]]
+        batch, part = [], slice(start, start + batch_size)
+        for name, photo in zip(names[part], photos[part]["image"], strict=True):
+            try:
+                batch.append(images.decode(photo, limits=limits))
+            except ValueError as error:  # of more photos to search: those of the splits were looked at
+                raise InputError(
+                    f"photo {name}", expected="a picture that can be read", found=str(error),
+                    fix="mend it or leave it out; `hf-fashion check` names all of a dataset",
+                ) from error  # fmt: skip
         found.append(encoder.encode(batch, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False))
     return np.concatenate(found).astype(np.float32)
 
@@ -338,9 +403,10 @@ def measure(
 
     def figures_now(encoder: SentenceTransformer) -> dict[str, float]:
         rows = dataset["validation"]
-        made = searches(rows, takes_texts(encoder), dataset.get(GALLERY))
+        made = searches(rows, takes_texts(encoder))  # without distractors: they would take most of the time
         name = main_search(made)
-        ranks, *_ = _ranks(encoder, {name: made[name]}, rows, dataset.get(GALLERY), limits, batch_size)[name]
+        photos = embed(encoder, rows, batch_size=batch_size, limits=limits)
+        ranks, *_ = _ranks(encoder, {name: made[name]}, photos)[name]
         told = plain_metrics.retrieval(ranks, KS, n_resamples=0)
         return {key: float(told[key]) for key in METRICS}
 
@@ -353,17 +419,10 @@ def main_search(made: Mapping[str, Any]) -> str:
 
 
 def _ranks(
-    encoder: SentenceTransformer,
-    made: Mapping[str, Protocol],
-    rows: Dataset,
-    gallery: Dataset | None,
-    limits: images.Limits,
-    batch_size: int,
+    encoder: SentenceTransformer, made: Mapping[str, Protocol], photos: np.ndarray
 ) -> dict[str, tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
-    """Search -> the ranks of the right answers, the first answers and their scores."""
-    photos = embed(encoder, rows, batch_size=batch_size, limits=limits)
-    if gallery is not None:
-        photos = np.concatenate([photos, embed(encoder, gallery, batch_size=batch_size, limits=limits)])
+    """Search -> the ranks of the right answers, the first answers and their scores; `photos` are those of the split,
+    and of the gallery behind them (photos, dimension)."""
     found = {}
     for name, protocol in made.items():
         if protocol.query_kind == "text":
@@ -412,6 +471,7 @@ def predict(
     rows_made: list[dict[str, Any]] = []
     told: dict[str, dict[str, Protocol]] = {}
     gallery = dataset.get(GALLERY)
+    more = None if gallery is None else embed(encoder, gallery, batch_size=batch_size, limits=limits)
     for split in (split for split in splits if split in dataset):
         rows = dataset[split]
         told[split] = searches(rows, takes_texts(encoder), gallery)
@@ -420,7 +480,8 @@ def predict(
         if gallery is not None:
             known = "item_id" in gallery.column_names
             items += list(gallery.with_format(None)["item_id"]) if known else [""] * len(gallery)
-        found = _ranks(encoder, told[split], rows, gallery, limits, batch_size)
+        photos = embed(encoder, rows, batch_size=batch_size, limits=limits)
+        found = _ranks(encoder, told[split], photos if more is None else np.concatenate([photos, more]))
         for search, protocol in told[split].items():
             ranks, places, scores = found[search]
             for query, row in enumerate(protocol.queries):
@@ -523,6 +584,8 @@ def facts(
     before: Mapping[str, Mapping[str, Any]] | None = None,
     split: str = "test",
     chosen_by: str | None = None,
+    kinds: Sequence[str] = ("image", "text"),
+    text_model: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the card says in words.
 
@@ -534,6 +597,8 @@ def facts(
         before: The figures of the same searches with the encoder as it came, untrained.
         split: The one that is reported.
         chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
+        kinds: What was brought together in training, as of `matched`.
+        text_model: What `backbones.describe` says of another net that reads the texts.
     """
     made = told[split]
     first = main_search(made)
@@ -543,11 +608,18 @@ def facts(
         selection = f"The checkpoint was chosen by {chosen_by} on the validation split. "
     else:
         selection = "The weights of the last step were taken. " if "train" in dataset else ""
+    near = {"image": "photos of one item", "text": "texts and their photos"}
+    opening = f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out; it learned to "
+    opening += f"lay {', and '.join(words for kind, words in near.items() if kind in kinds)} near each other."
+    if texts and "text" not in kinds:
+        opening += " It learned from photos alone: texts may fit them less than those of the base model did."
+    net = picture_net(encoder)
     return {
         "kind": "retrieval",
         "library": "sentence-transformers",
-        "opening": f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out; "
-        f"photos of one item{', and texts and their photos,' if texts else ''} lie near each other.",
+        "opening": opening,
+        "needs_timm": net is not None and net.config.model_type == "timm_wrapper",
+        "text_model": None if text_model is None else dict(text_model),
         "headline_metric": "recall_at_1",
         "card_figures": CARD_FIGURES,
         "labels": [],

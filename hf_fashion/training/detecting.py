@@ -63,26 +63,30 @@ class DetectionTrainer(FashionTrainer):
             apart = bool((seen != seen.new_tensor(inputs["pixel_values"].shape[-2:])).any())
             if turns := self._most(len(seen) if apart else 0):
                 return self._one_by_one(model, inputs, sizes, seen.tolist(), turns)
-        weight = 0.0 if IDLE in inputs else self.dense
+        idle = IDLE in inputs
+        share = 0.0 if idle else 1.0
         if torch.is_grad_enabled() and self.dense_epochs and (epoch := self.state.epoch or 0.0) <= self.dense_epochs:
             start_decoder(self.accelerator.unwrap_model(self.model))
             if epoch < self.dense_epochs:
-                return self._of_cells_alone(model, inputs, weight)
+                return self._of_cells_alone(model, inputs, share)
         loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
         if self.dense and torch.is_grad_enabled():
-            loss = loss - self._of_queries(outputs) + weight * self._of_cells(outputs, inputs)
+            cells = self._of_cells(outputs, inputs, idle)
+            loss = loss - share * self._of_queries(outputs) + share * self.dense * cells
         if sizes is None or not return_outputs:
             return (loss, outputs) if return_outputs else loss
         return loss, {"loss": loss, "detections": self._boxes(outputs, sizes)}
 
-    def _of_cells(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
-        height, width = inputs["pixel_values"].shape[-2:]
-        return dense_loss(outputs, inputs["labels"], height, width, self.dense_cells)
+    def _of_cells(self, outputs: Any, inputs: dict[str, Any], idle: bool) -> torch.Tensor:
+        labels, (height, width) = inputs["labels"], inputs["pixel_values"].shape[-2:]
+        if idle:  # nor do its boxes count in what the losses of all processes are divided by
+            labels = [{name: one[name][:0] for name in ("class_labels", "boxes")} for one in labels]
+        return dense_loss(outputs, labels, height, width, self.dense_cells)
 
-    def _of_cells_alone(self, model: Any, inputs: dict[str, Any], weight: float) -> torch.Tensor:
+    def _of_cells_alone(self, model: Any, inputs: dict[str, Any], share: float) -> torch.Tensor:
         """The dense loss without the decoder's; the net is shown no labels, so it matches and denoises nothing."""
         shown = {name: value for name, value in inputs.items() if name not in ("labels", IDLE)}
-        loss = weight * self._of_cells(model(**shown), inputs)
+        loss = share * self.dense * self._of_cells(model(**shown), inputs, IDLE in inputs)
         self._hold(model)
         # Several processes wait for the gradients of all that learns.
         return loss + 0.0 * sum(own.sum() for own in of_decoder(self.accelerator.unwrap_model(self.model)))

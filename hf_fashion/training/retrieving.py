@@ -3,17 +3,23 @@
 The Trainer is sentence-transformers' own, with the guard of all ours.
 """
 
+import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, cast
 
+import datasets
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision.transforms import v2
+from transformers.trainer_utils import TrainOutput
 
 from hf_fashion import images
 from hf_fashion.augmentation import drawn
+from hf_fashion.data import folded
 from hf_fashion.errors import InputError, extra, in_range
 from hf_fashion.training import faults
 from hf_fashion.training.arguments import FashionTrainingArguments
@@ -33,6 +39,9 @@ with extra("training of an encoder", "sentence-transformers", "retrieve"):
 
 Kind = Literal["image", "text"]  # what is put beside a photo
 BOTH_WAYS: Any = ("query_to_doc", "doc_to_query")
+LOSS = "loss.safetensors"  # in a checkpoint, what a loss learns itself
+# Settings of sentence-transformers for columns and batches that are made here.
+_NOT_USED = ("prompts", "router_mapping")
 
 
 @dataclass
@@ -49,18 +58,30 @@ class RetrievalTrainingArguments(FashionTrainingArguments, SentenceTransformerTr
     metric_for_best_model: str = field(default="recall_at_1", metadata={"help": "What 'best' means, on validation."})
     label_names: list[str] | None = field(default_factory=list, metadata={"help": "Leave it empty."})
 
+    def __post_init__(self) -> None:
+        for name, refused, expected in (
+            ("metric_for_best_model loss", str(self.metric_for_best_model).removeprefix("eval_") == "loss",
+             "a figure of the searches, as recall_at_1: validation has no loss"),
+            *((name, getattr(self, name), "a run without it: it is for columns") for name in _NOT_USED),
+        ):  # fmt: skip
+            if refused:
+                raise InputError(f"--{name}", expected=expected, found=f"--{name}", fix="leave it out")
+        super().__post_init__()
+
 
 class Pairs(torch.utils.data.Dataset):
     """Pairs to learn from, by (row, kind): the row's photo and another of its item, or the photo and its text.
 
-    All draws (the other photo, crops, the wrong answer) depend on (seed, epoch, row) only, so a run that is resumed
-    sees the pairs that it would have seen. A lone photo of an item is paired with itself, drawn a second time.
+    By (row, kind, row of a wrong answer) that row's photo or text comes along. All draws (the other photo, crops)
+    depend on (seed, epoch, row) only, so a run that is resumed sees the pairs that it would have seen. A lone photo of
+    an item is paired with itself, drawn a second time.
 
     Args:
         rows: Columns `image`, `item_id`, and `text` where texts are paired.
         seed: Of the draws.
         augment: PIL picture -> PIL picture, drawing from torch's global generator; None: the photo as it is.
-        wrong: Rows that each row is to be told from (rows, any number), as of `nearest_wrong`; one is drawn each time.
+        wrong: Rows that each row is to be told from (rows, any number), as of `nearest_wrong`: `DistinctBatches` draws
+            one of them each time.
         limits: See `images.decode`.
     """
 
@@ -73,7 +94,9 @@ class Pairs(torch.utils.data.Dataset):
         wrong: Sequence[Sequence[int]] | None = None,
         limits: images.Limits = images.LIMITS,
     ) -> None:
-        self.dataset, self.seed, self.augment, self.wrong, self.limits = rows, seed, augment, wrong, limits
+        self.seed, self.augment, self.wrong, self.limits = seed, augment, wrong, limits
+        # As evaluation reads them: by `images.decode` alone.
+        self.dataset = rows.cast_column("image", datasets.Image(decode=False))
         plain = rows.with_format(None)
         self.items = [str(item) for item in plain["item_id"]]
         self.texts: list[str | None] = list(plain["text"]) if "text" in rows.column_names else [None] * len(rows)
@@ -94,15 +117,14 @@ class Pairs(torch.utils.data.Dataset):
     def set_epoch(self, epoch: int) -> None:
         self._epoch.fill_(epoch)
 
-    def __getitem__(self, key: tuple[int, Kind]) -> dict[str, Any]:
-        """The pair {anchor, positive, negative where there are wrong answers}: pictures and texts."""
-        row, kind = key
+    def __getitem__(self, key: tuple[int, Kind] | tuple[int, Kind, int]) -> dict[str, Any]:
+        """The pair {anchor, positive, negative where the key names one}: pictures and texts."""
+        row, kind, *wrong = key
 
         def make(_: dict[str, Any]) -> dict[str, Any]:
             pair = {"anchor": self._photo(row), "positive": self.texts[row] if kind == "text" else self._other(row)}
-            if self.wrong is not None:
-                chosen = self.wrong[row][int(torch.randint(len(self.wrong[row]), ()))]
-                pair["negative"] = self.texts[chosen] if kind == "text" else self._photo(chosen)
+            for other in wrong:
+                pair["negative"] = self.texts[other] if kind == "text" else self._photo(other)
             return {**pair, faults.ROW: row}
 
         return drawn(make, {}, f"{self.seed}/{self.epoch}/{row}/{kind}", keyed=False)
@@ -118,7 +140,7 @@ class Pairs(torch.utils.data.Dataset):
 
 def together(items: Sequence[str], texts: Sequence[str | None]) -> np.ndarray:
     """A number for each row (rows,), equal for rows that may not be each other's wrong answer: of one item, or with
-    one text, or joined by others that are."""
+    one text (as searches tell texts apart: whatever its case and blanks), or joined by others that are."""
     parent = list(range(len(items)))
 
     def root(row: int) -> int:
@@ -129,7 +151,7 @@ def together(items: Sequence[str], texts: Sequence[str | None]) -> np.ndarray:
 
     first: dict[tuple[str, str], int] = {}
     for row, (item, text) in enumerate(zip(items, texts, strict=True)):
-        for key in [("item", item), *([("text", text)] if text else [])]:
+        for key in [("item", item), *([("text", folded(text))] if text else [])]:
             parent[root(row)] = root(first.setdefault(key, row))
     return np.asarray([root(row) for row in range(len(items))], dtype=int)
 
@@ -138,31 +160,37 @@ class DistinctBatches(torch.utils.data.Sampler):
     """Batches of keys of `Pairs` in which no two rows belong together, since each is a wrong answer to the others.
 
     Every row comes once an epoch and kind, but for what is left at the end and no longer fills a batch: it would have
-    other wrong answers than all others. Kinds take turns.
+    other wrong answers than all others. Kinds take turns. Where pairs have wrong answers of their own, one is drawn of
+    those that are right for no other row of the batch, to which it is a wrong answer, too; where all are, of all rows.
 
     Args:
-        pairs: Whose epoch and groups count.
+        pairs: Whose epoch, groups and wrong answers count.
         kinds: What is put beside the photos.
         batch_size: Rows a batch.
         seed: Of the order.
 
+    Attributes:
+        left: Kind -> rows that come in no batch of an epoch; which, is drawn anew each time.
+
     Raises:
-        InputError: There are not as many groups as a batch has rows.
+        InputError: There are not as many groups as a batch has rows; with wrong answers, not one more.
     """
 
     def __init__(self, pairs: Pairs, kinds: Sequence[Kind], batch_size: int, seed: int) -> None:
         self.pairs, self.kinds, self.batch_size, self.seed, self.drop_last = pairs, list(kinds), batch_size, seed, True
         self._rows = {kind: self._usable(kind) for kind in self.kinds}
         for kind, rows in self._rows.items():
-            there = len(set(pairs.groups[rows]))
+            there = len(set(pairs.groups[rows])) - (pairs.wrong is not None)
             if there < batch_size:
+                more = ", and one more for wrong answers" if pairs.wrong is not None else ""
                 raise InputError(
                     f"--per_device_train_batch_size {batch_size}",
                     expected=f"no more pairs a step than there are items that differ: {there} for pairs with "
-                    + ("texts" if kind == "text" else "photos"),
+                    + ("texts" if kind == "text" else "photos") + more,
                     found=str(batch_size), fix=f"--per_device_train_batch_size {max(2, there // 2)}",
                 )  # fmt: skip
         self._counts = {kind: self._count(kind) for kind in self.kinds}
+        self.left = {kind: len(rows) - self._counts[kind] * batch_size for kind, rows in self._rows.items()}
 
     def _usable(self, kind: Kind) -> list[int]:
         return [row for row, text in enumerate(self.pairs.texts) if kind == "image" or text]
@@ -170,29 +198,44 @@ class DistinctBatches(torch.utils.data.Sampler):
     def __len__(self) -> int:
         return sum(self._counts.values())
 
-    def __iter__(self) -> Iterator[list[tuple[int, Kind]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, Kind] | tuple[int, Kind, int]]]:
         made = [list(self._batches(kind)) for kind in self.kinds]
+        rng = np.random.default_rng([self.seed, self.pairs.epoch, 0])
         for turn in range(max(map(len, made))):
             for kind, batches in zip(self.kinds, made, strict=True):
                 if turn < len(batches):
-                    yield [(row, kind) for row in batches[turn]]
+                    yield self._keys(batches[turn], kind, rng)
+
+    def _keys(self, rows: list[int], kind: Kind, rng: np.random.Generator) -> list[Any]:
+        if self.pairs.wrong is None:
+            return [(row, kind) for row in rows]
+        groups, usable = self.pairs.groups, np.zeros(len(self.pairs), dtype=bool)
+        usable[self._rows[kind]] = True
+        usable &= ~np.isin(groups, groups[rows])
+        keys = []
+        for row in rows:
+            near = [one for one in self.pairs.wrong[row] if usable[one]]
+            drawn_of = near or np.flatnonzero(usable)
+            keys.append((row, kind, int(drawn_of[int(rng.integers(len(drawn_of)))])))
+        return keys
 
     def _batches(self, kind: Kind) -> Iterator[list[int]]:
         """As many whole batches as the groups allow; the same count each epoch, or a resume would err."""
         groups = self.pairs.groups
-        order = np.random.default_rng([self.seed, self.pairs.epoch, len(kind)]).permutation(self._rows[kind]).tolist()
+        rng = np.random.default_rng([self.seed, self.pairs.epoch, len(kind)])
         waiting: dict[int, list[int]] = {}
-        for row in order:
+        for row in rng.permutation(self._rows[kind]).tolist():
             waiting.setdefault(int(groups[row]), []).append(row)
-        # The largest groups first, so that what is left at the end is of as many groups as can be.
+        # The largest groups first, so that what is left at the end is of as many groups as can be; of equal ones by
+        # chance, or those that met in one batch would meet again in the next round.
+        heap = [(-len(rows), rng.random(), group) for group, rows in waiting.items()]
+        heapq.heapify(heap)
         for _ in range(self._counts[kind]):
-            chosen = sorted(waiting, key=lambda group: -len(waiting[group]))[: self.batch_size]
-            batch = []
-            for group in chosen:
-                batch.append(waiting[group].pop())
-                if not waiting[group]:
-                    del waiting[group]
-            yield batch
+            chosen = [heapq.heappop(heap) for _ in range(self.batch_size)]
+            yield [waiting[group].pop() for _, _, group in chosen]
+            for left, _, group in chosen:
+                if left < -1:
+                    heapq.heappush(heap, (left + 1, rng.random(), group))
 
     def _count(self, kind: Kind) -> int:
         """Whole batches that the sizes of the groups allow: of each group one row a batch."""
@@ -206,6 +249,13 @@ class DistinctBatches(torch.utils.data.Sampler):
 class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
     """`SentenceTransformerTrainer` with the guard of `GuardedTrainer`, that learns from `Pairs`.
 
+    - Checkpoints hold what a loss learns itself (`SigmoidLoss`), too, so that a resumed run is the same.
+    - With several processes a step's loss is the mean of theirs: pairs are compared within a process. Nets that a
+      batch does not pass (that of texts, in a batch of photos) are no reason to wait, and what a loss learns itself is
+      the same in all.
+    - Out of memory it ends where pairs are each other's wrong answers: fewer a step would be another training.
+    - After `train` the encoder is in full precision, as it is saved, also after `--bf16`.
+
     Args:
         *args: Of `SentenceTransformerTrainer`; `train_dataset` is a `Pairs`.
         kinds: What is put beside the photos: other photos, texts, or both in turns.
@@ -217,8 +267,91 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         encoder = kwargs["model"] if "model" in kwargs else args[0]
         kwargs.setdefault("data_collator", PairCollator(encoder))
         super().__init__(*args, **kwargs)
+        # Each part of a cached batch passes the net by itself, and the last one alone is waited for.
+        self._cached = any(isinstance(one, _CACHED) for one in cast(nn.Module, self.loss).modules())
+        if self._cached:
+            self.args.ddp_find_unused_parameters = True
+        parts = cast(nn.Module, self.loss).modules()
+        if self.args.n_gpu > 1 and any(isinstance(one, StaticEmbedding) for one in parts):
+            # torch's DataParallel cuts a batch by its first dimension, which is not that of the texts here.
+            raise InputError(
+                "a text model of words on several GPUs", expected="a process for each GPU",
+                found=f"one process for {self.args.n_gpu}",
+                fix="accelerate launch --multi_gpu ..., or CUDA_VISIBLE_DEVICES=0 for one of them",
+            )  # fmt: skip
+        if self.train_dataset is not None:
+            self._batches()  # what is wrong with their size is said before anything is measured
         self.add_callback(StopOnNonFiniteLoss())
         self.add_callback(PassEpochOn())
+
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
+        """`GuardedTrainer.train`; see the class."""
+        done = super().train(*args, **kwargs)
+        self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        return done
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        loss: Any = super().compute_loss(*args, **kwargs)
+        if self.args.world_size == 1 or self._cached:
+            return loss
+        learning = [own for own in cast(nn.Module, self.loss).parameters() if own.requires_grad]
+        return loss + 0.0 * torch.stack([own.sum() for own in learning]).sum()
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        if self.args.world_size > 1:
+            for own in self._of_loss().values():
+                own.grad = self.accelerator.reduce(own.grad, reduction="mean")
+        return loss
+
+    def _of_loss(self) -> dict[str, nn.Parameter]:
+        """What the loss learns beside the encoder."""
+        nets = {id(own) for own in cast(nn.Module, self.model).parameters()}
+        named = cast(nn.Module, self.loss).named_parameters()
+        return {name: own for name, own in named if id(own) not in nets}
+
+    def _complete(self, written: Path, final: Path) -> None:
+        super()._complete(written, final)
+        own = {name: value.detach().cpu() for name, value in self._of_loss().items()}
+        if own and self.args.should_save:
+            save_file(own, written / LOSS)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint)
+        own, path = self._of_loss(), Path(resume_from_checkpoint) / LOSS
+        stored = load_file(path) if path.is_file() else {}
+        if stored.keys() != own.keys():
+            raise InputError(
+                f"{LOSS} of checkpoint {resume_from_checkpoint}", expected=", ".join(own) or "none",
+                found=", ".join(stored) or "none", fix="resume with the loss that wrote the checkpoint",
+            )  # fmt: skip
+        with torch.no_grad():
+            for name, value in stored.items():
+                own[name].copy_(value)
+
+    def _take_smaller_batches(self, error: Exception) -> None:
+        parts = [*cast(nn.Module, self.loss).modules()]
+        if any(isinstance(one, losses.TripletLoss) for one in parts):
+            super()._take_smaller_batches(error)
+            return
+        batch = self.args.per_device_train_batch_size
+        now = next((one.mini_batch_size for one in parts if isinstance(one, _CACHED)), None)
+        size = faults.smaller(batch if now is None else now)
+        in_parts = now is not None or (
+            any(isinstance(one, losses.MultipleNegativesRankingLoss) for one in parts)
+            and not any(isinstance(one, StaticEmbedding) for one in parts)
+        )
+        if size and in_parts:
+            fix = f"--mini_batch_size {size}, with the same result"
+        elif size > 1:
+            fix = f"--per_device_train_batch_size {size}"
+        else:
+            fix = "a smaller --image_size or --model; --freeze backbone"
+        raise InputError(
+            f"out of memory with {batch if now is None else now} pairs at a time",
+            expected="a step that fits into memory: with fewer pairs a step each would have fewer wrong answers",
+            found=f"{type(error).__name__}: {error}".splitlines()[0][:200], fix=fix,
+        ) from error  # fmt: skip
 
     def preprocess_dataset(self, dataset: Any = None, dataset_name: str | None = None) -> Any:
         return dataset  # its columns are made when they are asked for
@@ -226,11 +359,22 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
         """Nothing: the card is written from the run's folder."""
 
+    def _batches(self) -> DistinctBatches:
+        pairs = cast(Pairs, self.train_dataset)
+        return DistinctBatches(pairs, self.kinds, self.args.train_batch_size, self.args.seed)
+
     def get_train_dataloader(self) -> torch.utils.data.DataLoader:
-        args, pairs = self.args, cast(Pairs, self.train_dataset)
+        args, pairs, batches = self.args, cast(Pairs, self.train_dataset), self._batches()
+        few = {kind: left for kind, left in batches.left.items() if left >= args.train_batch_size}
+        for kind, left in few.items() if self.is_world_process_zero() else ():
+            print(
+                f"pairs with {'texts' if kind == 'text' else 'photos'}: {left} of {len(pairs)} photos are in no batch "
+                f"of an epoch, each time others, since fewer than {args.train_batch_size} of them differ in item and "
+                "text; a smaller --per_device_train_batch_size takes more of them"
+            )
+        self._note(**({"left_out_each_epoch": few} if few else {}))
         loader: torch.utils.data.DataLoader = torch.utils.data.DataLoader(
-            pairs, batch_sampler=DistinctBatches(pairs, self.kinds, args.train_batch_size, args.seed),
-            collate_fn=self.data_collator, num_workers=args.dataloader_num_workers,
+            pairs, batch_sampler=batches, collate_fn=self.data_collator, num_workers=args.dataloader_num_workers,
             pin_memory=args.dataloader_pin_memory, persistent_workers=args.dataloader_persistent_workers,
             prefetch_factor=args.dataloader_prefetch_factor,
         )  # fmt: skip
@@ -276,6 +420,8 @@ class Measured(BaseEvaluator):
 class SigmoidLoss(nn.Module):
     """SigLIP's loss: each pair of the batch by itself is right or wrong (Zhai et al. 2023, arXiv 2303.15343).
 
+    It learns its scale and its bias; they are the loss's, not the encoder's.
+
     Args:
         model: The encoder.
         temperature: At the start, as one over the scale; the paper begins at 0.1.
@@ -294,6 +440,9 @@ class SigmoidLoss(nn.Module):
         logits = left @ right.T * self.log_scale.exp() + self.bias
         signs = 2 * torch.eye(*logits.shape, device=logits.device) - 1
         return -nn.functional.logsigmoid(signs * logits).sum() / len(left)
+
+
+_CACHED = losses.CachedMultipleNegativesRankingLoss
 
 
 def retrieval_loss(
@@ -365,6 +514,11 @@ def encoder_optimizer(loss: nn.Module, args: Any, head_learning_rate: float | No
     if head_learning_rate is None:
         return None
     in_range("head_learning_rate", head_learning_rate, 0.0, 10.0)
+    kind = str(getattr(args.optim, "value", args.optim))
+    if kind not in ("adamw_torch", "adamw_torch_fused"):
+        raise InputError(
+            f"--optim {kind} with --head_learning_rate", expected="AdamW", found=kind, fix="--optim adamw_torch"
+        )
     nets = {id(own) for module in loss.modules() if isinstance(module, Transformer) for own in module.parameters()}
     groups: list[dict[str, Any]] = []
     for trained, rate in ((True, args.learning_rate), (False, head_learning_rate)):
