@@ -18,7 +18,6 @@ _NAMES = {
     "images": "hf_fashion.images",
     "metrics": "hf_fashion.metrics",
     "plots": "hf_fashion.plots",
-    "protocols": "hf_fashion.protocols",
     "record": "hf_fashion.record",
     "settings": "hf_fashion.settings",
     "tasks": "hf_fashion.tasks",

@@ -119,7 +119,7 @@ def load(
     given = source if isinstance(source, str) else str(source) if isinstance(source, Path) else "in hand"
     report = Report({"source": given, "kind": "", "config": config, "revision": None, "license": "unknown"})
     image_columns = [names["image"]] if "image" in names else IMAGE_COLUMNS
-    labelled = "label" in columns or "label" in names or label_columns is not None
+    labelled = "label" in columns or "label" in names or bool(label_columns)
     opened = reading.read(source, config, revision, image_columns, report, labels=labelled, boxes=has_boxes)
     report.source |= {"kind": opened.kind, "revision": opened.revision, "license": opened.license or "unknown"}
     chosen = choose({name: len(part.rows) for name, part in opened.parts.items()}, lone_split, report)
@@ -401,7 +401,8 @@ def _rows(
         )
     used = (image, *told.values(), split_by, "source_row", "split")
     unused = [name for name in rows.column_names if name not in used]
-    carried = [name for name in unused if (name not in ("image", "label") if carry is None else name in carry)]
+    canonical = ("image", "label") if told else ("image",)  # without labels it is a column as others
+    carried = [name for name in unused if (name not in canonical if carry is None else name in carry)]
     report.carried += [name for name in carried if name not in report.carried]
     if len(carried) < len(unused):
         left = ", ".join(name for name in unused if name not in carried)

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from PIL import Image, ImageDraw
 from processes import several
 from sentence_transformers import SentenceTransformer
+from test_encoders import tiny_clip
 from tiny import tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import metrics, protocols, record
@@ -272,10 +273,12 @@ def test_what_a_loss_learns_is_in_checkpoints_and_the_encoder_ends_in_full_preci
 
 
 @pytest.mark.slow  # two processes
-def test_two_processes_learn_from_photos_and_texts(place, tmp_path):
+@pytest.mark.parametrize("kind", ["sigmoid", "cached"])
+def test_two_processes_learn_from_photos_and_texts(place, tmp_path, kind):
     """A process may have a batch of photos where the other has one of texts, so that none passes all nets."""
-    more = ["--text_model", "words", "--loss", "sigmoid", "--max_steps", "3", "--eval_strategy", "no",
-            "--save_strategy", "no", "--load_best_model_at_end", "False"]  # fmt: skip
+    clip = ["--model", str(tiny_clip("clip", tmp_path / "clip")), "--mini_batch_size", "2"]
+    more = [*(clip if kind == "cached" else ["--text_model", "words", "--loss", "sigmoid"]), "--max_steps", "3",
+            "--eval_strategy", "no", "--save_strategy", "no", "--load_best_model_at_end", "False"]  # fmt: skip
     command = [sys.executable, str(RECIPE), *run_of(place, tmp_path / "run", *more)]
     told = tmp_path / "told"
     assert several(2, command, tmp_path, told) == [0, 0], told.read_text()

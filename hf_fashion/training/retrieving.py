@@ -269,8 +269,9 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         super().__init__(*args, **kwargs)
         # Each part of a cached batch passes the net by itself, and the last one alone is waited for.
         self._cached = any(isinstance(one, _CACHED) for one in cast(nn.Module, self.loss).modules())
-        if self._cached:
-            self.args.ddp_find_unused_parameters = True
+        handler = self.accelerator.ddp_handler
+        if self._cached and handler is not None:
+            handler.find_unused_parameters = True
         parts = cast(nn.Module, self.loss).modules()
         if self.args.n_gpu > 1 and any(isinstance(one, StaticEmbedding) for one in parts):
             # torch's DataParallel cuts a batch by its first dimension, which is not that of the texts here.
