@@ -16,6 +16,7 @@ shows that everything fits together, and no more. `--help` lists every setting.
 import shlex
 import sys
 import time
+from importlib.metadata import version
 from typing import Any
 
 from transformers import EarlyStoppingCallback, set_seed
@@ -84,7 +85,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     of_texts = None if text_model in (None, "words") else backbones.describe(text_model, args.text_model_revision)
     target = hub.before_training(
         training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
-        dataset=report.to_dict(), base_model=base_model["base_model"],
+        dataset=report.to_dict(), base_model=base_model["base_model"], task="image-feature-extraction",
     )  # fmt: skip
 
     loss = retrieving.retrieval_loss(
@@ -140,6 +141,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         )  # fmt: skip
         record.write(
             run, model=encoder, results=results, predictions=predictions, plots=figures,
+            versions=run.info["versions"] | {"sentence-transformers": version("sentence-transformers")},
             history=trainer.state.log_history,
             **retrieve.facts(
                 encoder, dataset, searches, results, untrained, chosen_by=chosen_by, kinds=kinds, text_model=of_texts

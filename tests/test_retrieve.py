@@ -99,6 +99,7 @@ def test_the_folder_holds_all_that_the_design_names(place):
         assert "a vector of 16 numbers" in card.content
         assert not [path for path in (place / name).rglob("*.bin") if "checkpoint" not in str(path)]
     assert "image/recall_at_1" in record.read(place / "both").results
+    assert "sentence-transformers" in run.info["versions"]
 
 
 def test_figures_are_those_of_the_stored_ranks_and_bare_vectors(place):
@@ -317,8 +318,8 @@ def test_the_card_says_what_was_learned(place):
     told = {"test": {"image": protocols.leave_one_out(rows)}}
     both = retrieve.facts(encoder, DatasetDict(), told, {})["opening"]
     alone = retrieve.facts(encoder, DatasetDict(), told, {}, kinds=("image",))["opening"]
-    assert "photos of one item, and texts and their photos near" in both and "photos alone" not in both
-    assert "photos of one item near" in alone and "It learned from photos alone" in alone
+    assert "photos of one item near each other, and texts near their photos." in both and "alone" not in both
+    assert "photos of one item near each other." in alone and "It learned from photos alone" in alone
 
 
 def test_pairs_are_of_one_item_and_the_same_again(place):

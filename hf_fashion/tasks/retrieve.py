@@ -608,9 +608,9 @@ def facts(
         selection = f"The checkpoint was chosen by {chosen_by} on the validation split. "
     else:
         selection = "The weights of the last step were taken. " if "train" in dataset else ""
-    near = {"image": "photos of one item", "text": "texts and their photos"}
+    near = {"image": "photos of one item near each other", "text": "texts near their photos"}
     opening = f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out; it learned to "
-    opening += f"lay {', and '.join(words for kind, words in near.items() if kind in kinds)} near each other."
+    opening += f"lay {', and '.join(words for kind, words in near.items() if kind in kinds)}."
     if texts and "text" not in kinds:
         opening += " It learned from photos alone: texts may fit them less than those of the base model did."
     net = picture_net(encoder)
