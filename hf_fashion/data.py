@@ -391,7 +391,8 @@ def _rows(
     else:
         image, chosen = pick_attributes(rows.features, names, label_columns, split)
         told = {name: name for name in chosen}
-    others = [name for name in rows.features if name not in (image, "image", "label", "source_row", *told.values())]
+    canonical = ("image", "label") if told else ("image",)  # without labels it is a column as others
+    others = [name for name in rows.features if name not in (image, *canonical, "source_row", *told.values())]
     if split_by is not None and split_by not in others:
         raise InputError(
             f"column {split_by} to split by",
@@ -401,7 +402,6 @@ def _rows(
         )
     used = (image, *told.values(), split_by, "source_row", "split")
     unused = [name for name in rows.column_names if name not in used]
-    canonical = ("image", "label") if told else ("image",)  # without labels it is a column as others
     carried = [name for name in unused if (name not in canonical if carry is None else name in carry)]
     report.carried += [name for name in carried if name not in report.carried]
     if len(carried) < len(unused):

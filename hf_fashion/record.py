@@ -291,6 +291,41 @@ def _refuse_other_photos(checkpoint: str, dataset: Mapping[str, Any], forced: bo
     return str(before)
 
 
+def refuse_other_cut(
+    model: str | Path, dataset: Mapping[str, Any], *, seed: int, validation_share: float, test_share: float
+) -> None:
+    """Stops a training that begins with the net of a run, and would be measured with photos which that run learned.
+
+    Args:
+        model: What it begins with; all but the folder of a run passes.
+        dataset: `Report.to_dict()` of the photos.
+        seed: Of the cut, as the two shares.
+        validation_share: Of the photos, cut off for validation.
+        test_share: Likewise for the test.
+
+    Raises:
+        InputError: The same photos, whose splits that run cut otherwise.
+    """
+    try:
+        before = _read_json(Path(model).expanduser() / "run.json")
+        cut, told = before["dataset"], before["arguments"]
+        theirs = {
+            "split_seed": told.get("split_seed", before["seed"]),
+            "validation_share": told.get("validation_share", 0.15), "test_share": told.get("test_share", 0.15),
+        }  # fmt: skip
+        same = cut["pictures"] == dataset.get("pictures") and bool(cut.get("cut"))
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # no run, or a record of others
+        return
+    ours = {"split_seed": seed, "validation_share": validation_share, "test_share": test_share}
+    odd = [name for name, value in ours.items() if same and theirs[name] != value]
+    if odd:
+        raise InputError(
+            f"--model {model}", expected="the splits that its run cut from these photos, or it has learned the test",
+            found=", ".join(f"--{name} {ours[name]} (there {theirs[name]})" for name in odd),
+            fix=" ".join(f"--{name} {theirs[name]}" for name in odd),
+        )  # fmt: skip
+
+
 def write(
     run: Run,
     *,

@@ -56,6 +56,10 @@ def main(argv: list[str] | None = None) -> record.Run:
         seed=training_args.seed if args.split_seed is None else args.split_seed, box_format=args.box_format,
         on_bad_box=args.on_bad_box, limits=args.limits,
     )  # fmt: skip
+    record.refuse_other_cut(
+        args.model, report.to_dict(), seed=training_args.seed if args.split_seed is None else args.split_seed,
+        validation_share=args.validation_share, test_share=args.test_share,
+    )  # fmt: skip
     classes = detect.classes(dataset)
 
     # The net: a checkpoint whose classes become these, or a new one over a backbone.
@@ -75,6 +79,8 @@ def main(argv: list[str] | None = None) -> record.Run:
     detect.refuse_without_boxes(dataset)
     if training_args.process_index == 0:
         print(report)
+        if args.backbone is not None and not args.dense and args.model in ("rt_detr_v2", "d_fine"):
+            print("a new detector learns little from few photos without --dense 2; see detect-rt-detr-v2-lite0")
 
     # Asked before the training whether the push at its end can go well; the Trainer's own is never made.
     base_model = backbones.describe(args.backbone or args.model, args.model_revision)

@@ -48,6 +48,10 @@ def main(argv: list[str] | None = None) -> record.Run:
         validation_share=args.validation_share, test_share=args.test_share,
         seed=training_args.seed if args.split_seed is None else args.split_seed, limits=args.limits,
     )  # fmt: skip
+    record.refuse_other_cut(
+        args.model, report.to_dict(), seed=training_args.seed if args.split_seed is None else args.split_seed,
+        validation_share=args.validation_share, test_share=args.test_share,
+    )  # fmt: skip
     kinds = retrieve.matched(dataset, args.match)
 
     # The encoder: one that is there, or a net with what makes vectors of its maps, and of texts.

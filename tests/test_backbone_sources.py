@@ -269,7 +269,7 @@ def test_a_run_is_called_by_what_it_began_with(tmp_path):
     (folder / "run.json").write_text(json.dumps({"base_model": base}))
     told = backbones.describe(folder)
     assert (told["name"], told["began_with"]) == ("first", base["name"])
-    assert told["id"] == "first, a run that began with a package"
+    assert (told["id"], told["before"]) == ("first", "a package")
     assert told["base_model"] is None and told["license"] == "unknown"
     for broken in ("{", "[]", '{"base_model": null}'):
         (folder / "run.json").write_text(broken)

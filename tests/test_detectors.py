@@ -122,3 +122,11 @@ def test_a_new_detector_over_a_swin(tmp_path):
 def test_what_cannot_be_is_refused_with_what_to_type(model, settings, told):
     with pytest.raises(InputError, match=told):
         backbones.load_detector(model, LABELS, **settings)
+
+
+def test_fewer_cells_than_queries_are_refused():
+    small = {"d_model": 32, "encoder_hidden_dim": 32, "decoder_in_channels": [32] * 3, "num_queries": 85}
+    settings = {"backbone": "sample", "detector_config": small}
+    with pytest.raises(InputError, match=r"(?s)85 cells or more.*84 cells"):
+        backbones.load_detector("rt_detr_v2", LABELS, image_size=64, **settings)
+    backbones.load_detector("rt_detr_v2", LABELS, image_size=[64, 96], **settings)

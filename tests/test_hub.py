@@ -517,6 +517,30 @@ def pushed(hub, folder):
     return ours.push(folder, "ada/shirts")
 
 
+def test_an_encoder_arrives_with_the_modules_of_its_ways(hub, tmp_path):
+    """A Router's modules, nets among them, lie in folders of their own."""
+    from sentence_transformers import SentenceTransformer
+    from test_encoders import TEXTS, photos
+    from tiny import tiny
+
+    from hf_fashion import backbones
+
+    tiny("swin", tmp_path / "swin")
+    encoder = backbones.load_encoder(tmp_path / "swin", text_model="words", texts=TEXTS, dimension=8)
+    encoder.save_pretrained(str(tmp_path / "encoder"))
+    (tmp_path / "encoder" / "README.md").write_text(CARD)
+    before = {path.relative_to(tmp_path / "encoder").as_posix() for path in (tmp_path / "encoder").rglob("*.*")}
+    ours.push(tmp_path / "encoder", "ada/encoder")
+    assert set(hub.repo("ada/encoder").files()) - {".gitattributes"} == before
+    pulled = SentenceTransformer(str(ours.pull("ada/encoder").folder), device="cpu")
+    assert np.array_equal(pulled.encode(photos()), encoder.encode(photos()))
+    assert np.array_equal(pulled.encode(TEXTS), encoder.encode(TEXTS))
+    for path in (tmp_path / "encoder").rglob("*.safetensors"):
+        path.unlink()
+    with refused("weights in safetensors", error=InputError):
+        ours.push(tmp_path / "encoder", "ada/encoder")
+
+
 def test_what_was_pulled_is_whole_and_names_its_commit(hub, pushed, folder, tmp_path, capsys):
     first = pushed.commit
     hub.repo("ada/shirts").commit({"config.json": b'{"model_type": "vit"}\n'}, "another")

@@ -171,3 +171,19 @@ def test_summary_has_value_interval_and_n(tmp_path):
     text = record.summary(written(tmp_path / "run"))
     assert text.splitlines()[0].split() == ["metric", "value", "95", "%", "interval", "n", "(test)"]
     assert text.splitlines()[1].split() == ["accuracy", "0.750", "0.250", "to", "1.000", "4"]
+
+
+def test_a_run_is_not_gone_on_with_from_another_cut_of_its_photos(tmp_path):
+    cut = {"pictures": "abc", "cut": ["validation", "test"]}
+    told = {"dataset": cut, "seed": 42, "arguments": {"test_share": 0.2}}
+    (tmp_path / "run.json").write_text(json.dumps(told))
+    same = {"seed": 42, "validation_share": 0.15, "test_share": 0.2}
+    record.refuse_other_cut(tmp_path, cut, **same)
+    record.refuse_other_cut(tmp_path, cut | {"pictures": "others"}, **same | {"seed": 1})
+    record.refuse_other_cut("a/model", cut, **same)
+    with pytest.raises(InputError, match=r"(?s)--split_seed 1 \(there 42\).*--split_seed 42"):
+        record.refuse_other_cut(tmp_path, cut, **same | {"seed": 1})
+    with pytest.raises(InputError, match="--test_share 0.2"):
+        record.refuse_other_cut(tmp_path, cut, **same | {"test_share": 0.15})
+    (tmp_path / "run.json").write_text(json.dumps(told | {"dataset": cut | {"cut": []}}))
+    record.refuse_other_cut(tmp_path, cut, **same | {"seed": 1})  # splits of the source's own

@@ -294,6 +294,17 @@ def test_a_photo_that_cannot_be_read_is_named(place):
         retrieve.embed(encoder, rows)
 
 
+def test_folders_may_be_the_items(tmp_path):
+    for item in range(12):
+        (tmp_path / f"item {item}").mkdir()
+        for view in range(2):
+            photo("red", "bag", np.random.default_rng([item, view])).save(tmp_path / f"item {item}" / f"{view}.png")
+    dataset, _ = retrieve.load(str(tmp_path), item_column="label")
+    assert sum(map(len, dataset.values())) == 24
+    for rows in dataset.values():
+        assert all(rows["item_id"].count(item) == 2 for item in rows["item_id"][:])
+
+
 def test_cells_become_items_and_texts(place):
     photo = DatasetDict.load_from_disk(place / "photos")["train"][0]["image"]
 

@@ -146,4 +146,4 @@ def test_the_best_threshold_is_where_f1_is_highest():
     # F1 after each: 2/4, 2/5, 4/6, 4/7, 4/8.
     assert metrics.best_threshold(said, truth) == pytest.approx(0.7, abs=1e-3)
     nothing = said[np.array([1])]
-    assert metrics.best_threshold(nothing, truth) == 1.0
+    assert metrics.best_threshold(nothing, truth) is None

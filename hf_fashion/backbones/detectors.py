@@ -110,7 +110,9 @@ def load_detector(
     else:
         net, processor = _build(str(model), backbone, labels, detector_config or {}, sides or [384], revision)
     size = dict(processor.size)
-    refuse_sides(net, [size["height"], size["width"]] if "height" in size else [])
+    shown = [size["height"], size["width"]] if "height" in size else []
+    refuse_sides(net, shown)
+    _refuse_few_cells(net, shown)
     freezing.freeze(net, freeze)
     return net.eval(), processor
 
@@ -144,6 +146,21 @@ def refuse_sides(model: PreTrainedModel, sides: Sequence[int]) -> None:
             f"sides of {', '.join(map(str, odd))} pixels for this {model.config.model_type} net",
             expected=f"multiples of {step}", found=", ".join(map(str, odd)),
             fix=f"{max(1, round(odd[0] / step)) * step}, for example",
+        )  # fmt: skip
+
+
+def _refuse_few_cells(model: Any, shown: Sequence[int]) -> None:
+    """Raises InputError where RT-DETR or D-FINE have fewer cells than queries, which are chosen from them."""
+    strides = getattr(model.config, "feat_strides", ()) if hasattr(model.config, "encoder_in_channels") else ()
+    if not shown or not strides:
+        return
+    cells, queries = sum((shown[0] // step) * (shown[1] // step) for step in strides), model.config.num_queries
+    if cells < queries:
+        raise InputError(
+            f"pictures of {shown[0]} x {shown[1]} pixels for this {model.config.model_type} net",
+            expected=f"{queries} cells or more, as many as it has queries", found=f"{cells} cells",
+            fix="a larger --image_size; or, for a new detector, "
+            f"--detector_config '{{\"num_queries\": {max(1, cells // 2)}}}'",
         )  # fmt: skip
 
 

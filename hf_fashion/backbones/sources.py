@@ -158,6 +158,12 @@ def read_config(folder: Path, model: str | Path, detector: bool = False) -> PreT
     """Reads config.json, after a look at the files that the checkpoint needs; of a classifier, or of a detector."""
     what = f"the model '{model}'"
     names = sorted(path.name for path in folder.iterdir())
+    if "router_config.json" in names:
+        nets = [name for name in names if (folder / name / "preprocessor_config.json").is_file()]
+        raise InputError(
+            what, expected="a net of its own", found="an encoder of several nets, which gives vectors and no labels",
+            fix=f"its net for pictures: {folder / nets[0]}" if nets else "recipes/retrieve.py trains and measures it",
+        )  # fmt: skip
     if "config.json" not in names:
         raise InputError(
             what,
@@ -352,8 +358,8 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
     Returns:
         `name` (for a title), `id` (as a reader can find it; a folder's name without its path), `revision` (commit, or
         version of the package), `license` ("unknown" if nobody says), `kind` ("hub", "folder" or "embedded") and
-        `base_model` (a Hub id for a card's metadata, or None). Of a run of ours also `began_with`: the name of its
-        own base model.
+        `base_model` (a Hub id for a card's metadata, or None). Of a run of ours also `began_with` and `before`:
+        name and id of its own base model.
     """
     name = str(model)
     told: dict[str, str | None] = {
@@ -379,7 +385,7 @@ def describe(model: str | Path, revision: str | None = None) -> dict[str, str | 
             if name == "sample":
                 told |= {"name": "hf_fashion's small Swin", "id": "hf_fashion's small Swin", "kind": "embedded"}
             elif began := _began_with(folder):
-                told |= {"began_with": began["name"], "id": f"{own}, a run that began with {began['id']}"}
+                told |= {"began_with": began["name"], "before": began["id"]}
             return told | _license(folder)
         name = told["id"] = told["base_model"] = _hub_id(name)
         cached = try_to_load_from_cache(name, "config.json", revision=revision)
@@ -397,9 +403,9 @@ def _began_with(folder: Path) -> dict[str, str] | None:
     try:
         run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         base, seconds = run["base_model"], run.get("training_cpu_seconds")
-        name = base.get("began_with") or base["name"]
+        name, id = base.get("began_with") or base["name"], base.get("before") or base["id"]
         time = f"; {seconds:.0f} CPU s of training" if isinstance(seconds, float) else ""
-        return {"name": str(name), "id": f"{base['id']}{time}"}
+        return {"name": str(name), "id": f"{id}{time}"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 

@@ -31,7 +31,7 @@ from hf_fashion.errors import InputError
 from hf_fashion.errors import printable as printable_line
 
 ROWS_SHOWN = 40  # classes in a card's table
-_LIGHT = 300_000  # bytes of a picture beside a card that is kept apart from its run
+_LIGHT = 30_000  # bytes of a picture beside a card that is kept apart from its run
 UNKNOWN = licenses.UNKNOWN
 # Plots that show photos, of all tasks.
 SHEETS = ("surest_mistakes", "best", "worst", "missed", "found", "not_found")
@@ -281,7 +281,7 @@ def main(argv: list[str] | None = None) -> None:
     for name in left:  # of an earlier call
         (pictures / name).unlink(missing_ok=True)
     for picture in pictures.glob("*.png"):
-        if picture.stat().st_size > _LIGHT:  # a sheet of photos, in a repository for good: 256 colours are a third
+        if picture.stat().st_size > _LIGHT:  # in a repository for good: 256 colours are a third
             Image.open(picture).convert("RGB").quantize(256).save(picture, optimize=True)
     card = render(run, prose, pictures.name, shlex.join(["hf-fashion", "card", *argv]), args.repo)
     (ModelCard(without_photos(str(card))) if args.no_photos else card).save(target)

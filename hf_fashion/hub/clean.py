@@ -19,13 +19,16 @@ from hf_fashion.hub import pictures, secrets
 
 PICTURES = ("*.png", "*.jpg", "*.jpeg", "*.webp")
 # Pattern of the path -> why it goes along is said by its name. No `*` here matches a `/`.
-MODEL = (
+_NET = (
     "config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json",
     "model.safetensors", "model-*-of-*.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
-    "vocab.txt", "merges.txt",
-    "modules.json", "config_sentence_transformers.json", "sentence_bert_config.json", "[0-9]_*/config.json",
-    "[0-9]_*/model.safetensors",
+    "vocab.txt", "merges.txt", "sentence_bert_config.json",
+)  # fmt: skip
+MODEL = (
+    *_NET, "modules.json", "config_sentence_transformers.json", "router_config.json",
+    # Modules of an encoder: one behind the other, and those of each way of a Router.
+    *(f"{folder}/{name}" for folder in ("[0-9]_*", "*_[0-9]_*") for name in _NET),
     "README.md", "LICENSE", "NOTICE", "run.json", "eval_results.json", ".eval_results/*.yaml",
     *(f"{folder}/{kind}" for folder in ("plots", "widget", "examples") for kind in PICTURES),
 )  # fmt: skip
@@ -236,7 +239,7 @@ def _text(path: Path) -> str:
 
 def _cut(name: str, text: str) -> tuple[str, int]:
     """A text without paths of this machine, and of the run's record without what only this machine needs."""
-    if name.rpartition("/")[2] in ("vocab.json", "vocab.txt", "merges.txt"):  # each line is a token of the model
+    if name.rpartition("/")[2] in ("vocab.json", "vocab.txt", "merges.txt", "tokenizer.json"):  # tokens of the model
         return text, 0
     if not name.endswith(".json"):
         return secrets.without_paths(text) if not name.endswith((".py", ".js", ".css", ".svg")) else (text, 0)

@@ -16,7 +16,7 @@ def refuse_unready(folder: Path) -> None:
     """Raises InputError unless a folder holds a whole model with its card."""
     if not folder.is_dir():
         raise InputError(f"{folder}", expected="the folder of a run", found="no such folder", fix="check the spelling")
-    names = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()} | {path.name for path in folder.glob("*[0-9]_*/*.safetensors")}
     if "run.json" in names:
         info = _table(folder / "run.json", "the record of a run")
         if info.get("status") != "finished":
@@ -34,7 +34,7 @@ def refuse_incomplete(folder: Path, names: Iterable[str]) -> None:
     quoted = shlex.quote(str(folder))
     for there, wanted, fix in (
         (parts or "config.json" in names, "config.json, of a model", "push the folder of a run that trained"),
-        (parts or any(name.endswith(".safetensors") for name in names), "weights in safetensors",
+        (any(name.endswith(".safetensors") for name in names), "weights in safetensors",
          "model.save_pretrained(folder)"),
         ("README.md" in names, "README.md, the card", f"hf-fashion card {quoted}"),
     ):  # fmt: skip

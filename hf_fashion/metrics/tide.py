@@ -195,14 +195,14 @@ def _counts(told: Assigned) -> dict[str, int]:
     return {"n/right": int((told.kind == RIGHT).sum())} | counts | {"n/missed": int(told.missed.sum())}
 
 
-def best_threshold(said: Detections, truth: Annotations) -> float:
-    """The score at and above which F1 over all boxes is highest, at an IoU of 0.5; 1.0 where no box is right."""
+def best_threshold(said: Detections, truth: Annotations) -> float | None:
+    """The score at and above which F1 over all boxes is highest, at an IoU of 0.5; None where no box is right."""
     assigned = assign_errors(said, truth)
     counted = np.flatnonzero(assigned.kind >= -1)
     order = counted[np.argsort(-said.score[counted], kind="stable")]
     right = np.cumsum(assigned.kind[order] == -1)
     f1 = 2 * right / (np.arange(1, len(order) + 1) + (~truth.crowd).sum())
     if not len(order) or not right[-1]:
-        return 1.0
+        return None
     # Rounded down: the score itself is still above it when it is read from a file of 32-bit floats.
     return float(np.floor(said.score[order[int(np.argmax(f1))]] * 1e4) / 1e4)

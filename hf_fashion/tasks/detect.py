@@ -99,8 +99,8 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
     dense: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of a second loss, with which all cells of the encoder learn (RT-DETR, D-FINE): for a new "
-            "detector and few photos; usual: 1 to 2."
+            "help": "Weight of a second loss, with which up to --dense_cells cells of the encoder learn each box "
+            "(RT-DETR, D-FINE): for a new detector and few photos; usual: 1 to 2."
         },
     )
     dense_cells: int = field(
@@ -379,7 +379,8 @@ def predict(
         if split == "validation" and "train" in dataset:
             said, truth = _detections(found, np.arange(len(found))), annotations(rows)
             model: Any = trainer.accelerator.unwrap_model(trainer.model)
-            model.config.score_threshold = plain_metrics.best_threshold(said, truth)
+            best = plain_metrics.best_threshold(said, truth)
+            model.config.score_threshold = 0.5 if best is None else best  # what `pipeline` takes
     return concatenate_datasets(parts)
 
 
@@ -599,6 +600,7 @@ def facts(
         "by_class": "ap",
         "card_figures": CARD_FIGURES,
         "score_threshold": threshold,
+        "threshold_found": bool(results.get("validation", {}).get("map_50")),
         "preprocessing": f"resized to {_size_in_words(processor)} by the processor in the folder",
         "protocol": f"{selection}{'m' if selection else 'M'}easured once on all {figured['n']} photos of the {split} "
         f"split ({figured['n_boxes']} boxes) as COCO does: the 100 surest boxes of a photo, IoU 0.50 to 0.95, areas "

@@ -179,8 +179,7 @@ def load(
     sample = source == "sample" and not Path("sample").exists()
     opened = views() if sample else source
     by = settings.pop("split_by", None) or (None if shared_items else item_column)
-    if "label" not in (item_column, text_column):
-        settings["label_columns"] = []  # a column of classes is carried along like any other
+    settings["label_columns"] = []  # a column of classes, folders' names too, is carried along like any other
     try:
         dataset, report = data.load(opened, COLUMNS, split_by=by, **settings)
     except InputError as error:
