@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     )  # fmt: skip
     with run:
         # How the encoder searches as it came: what the training is to be measured against.
-        untrained = retrieve.evaluate(retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)[0])
+        untrained, _ = retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)
         clock = time.perf_counter(), time.process_time()
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         run.note(
@@ -144,13 +144,24 @@ def main(argv: list[str] | None = None) -> record.Run:
             best_step=trainer.state.best_global_step if chosen_by else None, limits=args.limits,
         )  # fmt: skip
         record.write(
-            run, model=encoder, results=results, predictions=predictions, plots=figures,
+            run,
+            model=encoder,
+            results=results,
+            predictions=predictions,
+            plots=figures,
             versions=run.info["versions"] | {"sentence-transformers": version("sentence-transformers")},
             history=trainer.state.log_history,
             **retrieve.facts(
-                encoder, dataset, searches, results, untrained, chosen_by=chosen_by, kinds=kinds, text_model=of_texts
-            ),
-        )  # fmt: skip
+                encoder,
+                dataset,
+                searches,
+                results,
+                retrieve.gained(untrained, predictions),
+                chosen_by=chosen_by,
+                kinds=kinds,
+                text_model=of_texts,
+            ),  # fmt: skip
+        )
         example = dataset["test"][0]
         cards.write(
             run, usage=retrieve.usage_of(example, encoder), photo=images.decode(example["image"], limits=args.limits),

@@ -97,6 +97,9 @@ def test_the_folder_holds_all_that_the_design_names(place):
         assert told["recall_at_5"] == pytest.approx(results["recall_at_5"], abs=5e-5)
         assert run.info["searches"][search]["line"] in card.content.replace("\\", "")
         assert "a vector of 16 numbers" in card.content
+        gain = run.info["before"]["recall_at_10"]
+        assert gain["accuracy_a"] == pytest.approx(results["recall_at_10"]) and gain["n"] == results["n"]
+        assert "Paired query by query the training is worth" in card.content
         assert not [path for path in (place / name).rglob("*.bin") if "checkpoint" not in str(path)]
     assert "image/recall_at_1" in record.read(place / "both").results
     assert "sentence-transformers" in run.info["versions"]
