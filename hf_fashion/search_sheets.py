@@ -34,7 +34,7 @@ def draw(
     n = f"{split} split, n = {len(first)} searches"
     made = {"found": _sheet(dataset, places, plain, chosen.tolist(), f"Searches drawn by chance, {n}", limits)}
     if worst:
-        title = f"Searches whose first right answer stands last, {n}"
+        title = f"The searches that went worst, {n}"
         made["not_found"] = _sheet(dataset, places, plain, worst, title, limits)
     return made
 

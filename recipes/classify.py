@@ -13,7 +13,6 @@ The first, with nothing typed, is `--config classify-efficientnet-lite0` on the 
 `--help` lists every setting.
 """
 
-import shlex
 import sys
 import time
 from typing import Any
@@ -174,14 +173,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
             photo_label=task.example_label(example, classes), prose=args.card_prose, limits=args.limits,
             examples=shown if args.card_photos else (),
         )  # fmt: skip
-    folder = shlex.quote(str(run.folder))
-    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
-    print(f"next:   read {folder}/README.md, the card, and look at its plots")
-    print(f"        {command('score')} --model {folder} --dataset OTHER_PHOTOS")
-    if target is None:
-        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
-    else:
-        hub.push(run.folder, target.repo, public=not target.private, token=target.token)
+    hub.after_training(run, target, command("score") + " --model {folder} --dataset OTHER_PHOTOS")
     return run
 
 

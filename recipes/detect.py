@@ -13,7 +13,6 @@ The first, with nothing typed, is `--config detect-sample`, on scenes made of th
 `--help` lists every setting.
 """
 
-import shlex
 import sys
 import time
 from typing import Any
@@ -88,7 +87,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         base_model |= {"name": f"{args.model} over {base_model['name']}"}
     target = hub.before_training(
         training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
-        dataset=report.to_dict(), base_model=base_model["base_model"],
+        dataset=report.to_dict(), base_model=base_model["base_model"], task="object-detection",
     )  # fmt: skip
 
     if method.lora_rank:
@@ -150,14 +149,7 @@ def main(argv: list[str] | None = None) -> record.Run:
             limits=args.limits,
             examples=detect.shown(dataset["test"].shuffle(seed=0), classes) if args.card_photos else (),
         )  # fmt: skip
-    folder = shlex.quote(str(run.folder))
-    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
-    print(f"next:   read {folder}/README.md, the card, and look at its plots")
-    print(f"        {command('score')} --model {folder} --dataset OTHER_PHOTOS")
-    if target is None:
-        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
-    else:
-        hub.push(run.folder, target.repo, public=not target.private, token=target.token)
+    hub.after_training(run, target, command("score") + " --model {folder} --dataset OTHER_PHOTOS")
     return run
 
 

@@ -13,7 +13,6 @@ The first, with nothing typed, is `--config retrieve-sample`: two views of each 
 shows that everything fits together, and no more. `--help` lists every setting.
 """
 
-import shlex
 import sys
 import time
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from hf_fashion import backbones, cards, checks, hub, images, record, settings
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import retrieve
 from hf_fashion.training import device_name, retrieving
+from hf_fashion.training import pairs as paired_photos
 
 DEFAULT = ["--config", "retrieve-sample"]  # with nothing typed
 
@@ -98,9 +98,9 @@ def main(argv: list[str] | None = None) -> record.Run:
     )  # fmt: skip
     # Where no texts are matched, items with the same text are others like any other.
     known = ["image", "item_id", "source_row", *(["text"] if "text" in kinds else [])]
-    pairs = retrieving.Pairs(
+    pairs = paired_photos.Pairs(
         dataset["train"].select_columns(known), training_args.seed,
-        augment=retrieving.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
+        augment=paired_photos.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
     )  # fmt: skip
     if args.hard_negatives:
         vectors = retrieve.embed(encoder, dataset["train"], limits=args.limits)
@@ -168,14 +168,7 @@ def main(argv: list[str] | None = None) -> record.Run:
             photo_label=example.get("text") or example["item_id"], task="image-feature-extraction",
             prose=args.card_prose, limits=args.limits,
         )  # fmt: skip
-    folder = shlex.quote(str(run.folder))
-    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
-    print(f"next:   read {folder}/README.md, the card, and look at its plots")
-    print(f"        hf-fashion index PHOTOS {folder} --output_dir garments")
-    if target is None:
-        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
-    else:
-        hub.push(run.folder, target.repo, public=not target.private, token=target.token)
+    hub.after_training(run, target, "hf-fashion index PHOTOS {folder} --output_dir garments")
     return run
 
 

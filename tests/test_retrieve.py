@@ -23,6 +23,7 @@ from hf_fashion.errors import InputError
 from hf_fashion.recipes import retrieve as recipe
 from hf_fashion.samples import views
 from hf_fashion.tasks import retrieve
+from hf_fashion.training import pairs as paired_photos
 from hf_fashion.training import retrieving
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "retrieve.py"
@@ -174,12 +175,12 @@ def test_a_run_that_ended_in_its_middle_goes_on_to_the_bit(place, tmp_path):
 
 def pairs_of(place, **settings):
     rows = DatasetDict.load_from_disk(place / "photos")["train"]
-    return retrieving.Pairs(rows.add_column("source_row", [f"train:{n}" for n in range(len(rows))]), 0, **settings)
+    return paired_photos.Pairs(rows.add_column("source_row", [f"train:{n}" for n in range(len(rows))]), 0, **settings)
 
 
 def test_batches_hold_no_two_rows_that_belong_together(place):
     pairs = pairs_of(place)
-    batches = retrieving.DistinctBatches(pairs, ("image", "text"), 4, 0)
+    batches = paired_photos.DistinctBatches(pairs, ("image", "text"), 4, 0)
     seen = list(batches)
     assert len(seen) == len(batches) == 32 and {kind for batch in seen for _, kind in batch} == {"image", "text"}
     for batch in seen:
@@ -192,17 +193,17 @@ def test_batches_hold_no_two_rows_that_belong_together(place):
     pairs.set_epoch(0)
     assert list(batches) == seen
     with pytest.raises(InputError, match="no more pairs"):
-        retrieving.DistinctBatches(pairs, ("image",), 9, 0)
+        paired_photos.DistinctBatches(pairs, ("image",), 9, 0)
 
 
 def test_rows_that_share_an_item_or_a_text_belong_together():
-    groups = retrieving.together(["a", "a", "b", "c", "d"], ["x", "y", "Y ", None, None])
+    groups = paired_photos.together(["a", "a", "b", "c", "d"], ["x", "y", "Y ", None, None])
     assert groups[0] == groups[1] == groups[2] and len(set(groups)) == 3
 
 
 def pairs_in_hand(items, texts, wrong=None):
     rows = Dataset.from_dict({"image": [None] * len(items), "item_id": items, "text": texts})
-    return retrieving.Pairs(rows, 0, wrong=wrong)
+    return paired_photos.Pairs(rows, 0, wrong=wrong)
 
 
 def test_a_wrong_answer_is_right_for_no_row_of_its_batch():
@@ -211,7 +212,7 @@ def test_a_wrong_answer_is_right_for_no_row_of_its_batch():
     texts = [None if number % 4 == 1 else item for number, item in enumerate(items)]
     wrong = [[other for other in range(20) if other // 2 == (row // 2 + 1) % 10] for row in range(20)]
     pairs = pairs_in_hand(items, texts, wrong)
-    batches = retrieving.DistinctBatches(pairs, ("image", "text"), 4, 0)
+    batches = paired_photos.DistinctBatches(pairs, ("image", "text"), 4, 0)
     near = 0
     for batch in batches:
         here = {pairs.groups[row] for row, *_ in batch}
@@ -221,14 +222,14 @@ def test_a_wrong_answer_is_right_for_no_row_of_its_batch():
     assert near > 5  # a random one only where all near ones are right for another row
     assert list(batches) == list(batches)
     with pytest.raises(InputError, match="one more for wrong answers"):
-        retrieving.DistinctBatches(pairs, ("image",), 10, 0)
+        paired_photos.DistinctBatches(pairs, ("image",), 10, 0)
 
 
 def test_items_that_met_in_one_batch_meet_others_in_the_next():
     pairs = pairs_in_hand([f"item {number // 4}" for number in range(160)], [None] * 160)
     seen = [
         frozenset(pairs.items[row] for row, _ in batch)
-        for batch in retrieving.DistinctBatches(pairs, ("image",), 8, 0)
+        for batch in paired_photos.DistinctBatches(pairs, ("image",), 8, 0)
     ]
     assert len(seen) == 20 and len(set(seen)) > 15
 
@@ -238,7 +239,7 @@ def test_photos_that_fill_no_batch_are_counted():
     pairs = pairs_in_hand(
         [str(number) for number in range(40)], ["no text"] * 30 + [str(number) for number in range(10)]
     )
-    batches = retrieving.DistinctBatches(pairs, ("text",), 4, 0)
+    batches = paired_photos.DistinctBatches(pairs, ("text",), 4, 0)
     assert batches.left == {"text": 40 - 4 * len(batches)} == {"text": 28}
 
 
@@ -337,7 +338,7 @@ def test_the_card_says_what_was_learned(place):
 
 
 def test_pairs_are_of_one_item_and_the_same_again(place):
-    pairs = pairs_of(place, augment=retrieving.crop_and_flip(0.5, True))
+    pairs = pairs_of(place, augment=paired_photos.crop_and_flip(0.5, True))
     one, two = pairs[5, "image", 0], pairs[5, "image", 0]
     assert all(np.array_equal(one[name], two[name]) for name in ("anchor", "positive", "negative"))
     assert not np.array_equal(one["anchor"], one["positive"])

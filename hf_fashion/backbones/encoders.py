@@ -277,7 +277,7 @@ def _loaded(folder: Path, model: str | Path) -> tuple[PreTrainedModel, list[str]
             net, info = AutoModel.from_pretrained(
                 folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
-    except Exception as error:
+    except Exception as error:  # each architecture raises something of its own
         raise InputError(
             f"the model '{model}'", expected="a net that transformers can load",
             found=f"{type(error).__name__}: {first_line(error)}", fix="save or download it again",
@@ -342,7 +342,7 @@ def _reading(
         first = Transformer(
             str(folder), model_kwargs={"dtype": torch.float32, "use_safetensors": True, "trust_remote_code": False}
         )
-    except Exception as error:
+    except Exception as error:  # each architecture, and each tokenizer
         raise InputError(
             f"the text model '{text_model}'", expected="a net of transformers with its tokenizer",
             found=f"{type(error).__name__}: {first_line(error)}", fix="another text model, or --text_model words",

@@ -15,13 +15,14 @@ from hf_fashion.hub.pulling import Pulled, pull
 from hf_fashion.hub.pushing import Pushed, preflight, push
 from hf_fashion.hub.spaces import push_space
 from hf_fashion.hub.target import Target
-from hf_fashion.hub.trained import before_training
+from hf_fashion.hub.trained import after_training, before_training
 
 __all__ = [
     "HubError",
     "Pulled",
     "Pushed",
     "Target",
+    "after_training",
     "before_training",
     "preflight",
     "pull",

@@ -1,13 +1,15 @@
 """`--push_to_hub` of a recipe: asked about before the training, done after it, and never by the Trainer itself."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from hf_fashion import record
 from hf_fashion.hub import client, history
-from hf_fashion.hub.pushing import preflight
+from hf_fashion.hub.pushing import preflight, push
 from hf_fashion.hub.target import Target, info, tree
 
 # What every run brings, and would write over at its end.
@@ -62,6 +64,24 @@ def before_training(
         _refuse_foreign(target)
     print(f"when it is trained, it goes to {target.address} ({'private' if target.private else 'PUBLIC'})")
     return target
+
+
+def after_training(run: record.Run, target: Target | None, then: str) -> None:
+    """Ends a recipe: says the figures, where the folder is and what to type next, and pushes where that was asked for.
+
+    Args:
+        run: That has its card.
+        target: Of `before_training`.
+        then: A command that takes the folder, named by {folder} in it.
+    """
+    folder = shlex.quote(str(run.folder))
+    print(f"\n{record.summary(run)}\n\nfolder: {run.folder}")
+    print(f"next:   read {folder}/README.md, the card, and look at its plots")
+    print(f"        {then.format(folder=folder)}")
+    if target is None:
+        print(f"        hf-fashion push {folder} {shlex.quote(run.name)}")
+    else:
+        push(run.folder, target.repo, public=not target.private, token=target.token)
 
 
 def _refuse_foreign(target: Target) -> None:
