@@ -20,7 +20,7 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, set_seed
 
-from hf_fashion import backbones, cards, checks, hub, images, record, settings
+from hf_fashion import backbones, cards, checks, hub, images, items, record, searches, settings
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import retrieve
 from hf_fashion.training import device_name, retrieving
@@ -32,7 +32,7 @@ DEFAULT = ["--config", "retrieve-sample"]  # with nothing typed
 def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
     parsed: tuple[Any, ...] = settings.parse_args(
-        "retrieve", (retrieve.Arguments, retrieving.RetrievalTrainingArguments), argv, metrics=retrieve.METRICS
+        "retrieve", (retrieve.Arguments, retrieving.RetrievalTrainingArguments), argv, metrics=searches.METRICS
     )
     args, training_args, changed = parsed
     if args.early_stopping_patience is not None and training_args.eval_strategy == "no":
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> record.Run:
             fix="--eval_strategy epoch",
         )  # fmt: skip
 
-    dataset, report = retrieve.load(
+    dataset, report = items.load(
         args.dataset, item_column=args.item_column, text_column=args.text_column, shared_items=args.shared_items,
         config=args.dataset_config, revision=args.dataset_revision,
         names={"image": args.image_column} if args.image_column else None, split_by=args.split_by,
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         args.model, report.to_dict(), seed=training_args.seed if args.split_seed is None else args.split_seed,
         validation_share=args.validation_share, test_share=args.test_share,
     )  # fmt: skip
-    kinds = retrieve.matched(dataset, args.match)
+    kinds = items.matched(dataset, args.match)
 
     # The encoder: one that is there, or a net with what makes vectors of its maps, and of texts.
     set_seed(training_args.seed)
@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     if text_model is None and "text" in kinds and not retrieve.reads_texts(args.model, args.model_revision):
         text_model = "words"
     encoder = backbones.load_encoder(
-        args.model, text_model=text_model, texts=retrieve.texts_of(dataset["train"]), dimension=args.dimension,
+        args.model, text_model=text_model, texts=items.texts_of(dataset["train"]), dimension=args.dimension,
         freeze=args.freeze, image_size=args.image_size, resize=args.resize, revision=args.model_revision,
         text_revision=args.text_model_revision,
     )  # fmt: skip
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
     dataset = checks.drop(dataset, report)
     if args.gallery is not None:
-        dataset[retrieve.GALLERY] = retrieve.load_gallery(
+        dataset[items.GALLERY] = items.load_gallery(
             args.gallery,
             item_column=args.item_column,
             text_column=args.text_column,
@@ -103,8 +103,8 @@ def main(argv: list[str] | None = None) -> record.Run:
         augment=paired_photos.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
     )  # fmt: skip
     if args.hard_negatives:
-        vectors = retrieve.embed(encoder, dataset["train"], limits=args.limits)
-        pairs.wrong = retrieve.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
+        vectors = searches.embed(encoder, dataset["train"], limits=args.limits)
+        pairs.wrong = searches.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
     batch = training_args.per_device_eval_batch_size
     trainer = retrieving.RetrievalTrainer(
         model=encoder,
@@ -125,7 +125,7 @@ def main(argv: list[str] | None = None) -> record.Run:
     )  # fmt: skip
     with run:
         # How the encoder searches as it came: what the training is to be measured against.
-        untrained, _ = retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)
+        untrained, _ = searches.predict(encoder, dataset, batch_size=batch, limits=args.limits)
         clock = time.perf_counter(), time.process_time()
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         run.note(
@@ -135,9 +135,9 @@ def main(argv: list[str] | None = None) -> record.Run:
             return run
 
         # Measured once, after everything was chosen on validation.
-        predictions, searches = retrieve.predict(encoder, dataset, batch_size=batch, limits=args.limits)
+        predictions, asked = searches.predict(encoder, dataset, batch_size=batch, limits=args.limits)
         chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
-        results = retrieve.evaluate(predictions)
+        results = searches.evaluate(predictions)
         figures = retrieve.figures(
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
@@ -154,9 +154,9 @@ def main(argv: list[str] | None = None) -> record.Run:
             **retrieve.facts(
                 encoder,
                 dataset,
-                searches,
+                asked,
                 results,
-                retrieve.gained(untrained, predictions),
+                searches.gained(untrained, predictions),
                 chosen_by=chosen_by,
                 kinds=kinds,
                 text_model=of_texts,

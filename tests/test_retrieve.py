@@ -18,7 +18,7 @@ from sentence_transformers import SentenceTransformer
 from test_encoders import tiny_clip
 from tiny import tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
-from hf_fashion import metrics, protocols, record
+from hf_fashion import items, metrics, protocols, record, searches
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import retrieve as recipe
 from hf_fashion.samples import views
@@ -295,7 +295,7 @@ def test_a_photo_that_cannot_be_read_is_named(place):
     photo = {"bytes": b"\x89PNG and then nothing", "path": None}
     rows = Dataset.from_dict({"image": [photo], "source_row": ["gallery:7"]}).cast_column("image", ImageFeature())
     with pytest.raises(InputError, match="gallery:7"):
-        retrieve.embed(encoder, rows)
+        searches.embed(encoder, rows)
 
 
 def test_folders_may_be_the_items(tmp_path):
@@ -303,7 +303,7 @@ def test_folders_may_be_the_items(tmp_path):
         (tmp_path / f"item {item}").mkdir()
         for view in range(2):
             photo("red", "bag", np.random.default_rng([item, view])).save(tmp_path / f"item {item}" / f"{view}.png")
-    dataset, _ = retrieve.load(str(tmp_path), item_column="label")
+    dataset, _ = items.load(str(tmp_path), item_column="label")
     assert sum(map(len, dataset.values())) == 24
     for rows in dataset.values():
         assert all(rows["item_id"].count(item) == 2 for item in rows["item_id"][:])
@@ -315,14 +315,14 @@ def test_cells_become_items_and_texts(place):
     def loaded(**columns):
         columns = {"source_row": ["train:0", "train:1", "train:2"], **columns}
         rows = Dataset.from_dict({"image": [photo] * 3, **columns}).cast_column("image", ImageFeature())
-        return retrieve._canonical(rows, *[name if name in columns else None for name in ("item_id", "text")], "train")
+        return items._canonical(rows, *[name if name in columns else None for name in ("item_id", "text")], "train")
 
     rows = loaded(item_id=[1.0, 2.0, 1.0], text=["a", " ", None])
     assert list(rows["item_id"]) == ["1", "2", "1"] and list(rows["text"]) == ["a", None, None]
     with pytest.raises(InputError, match="train:1"):
         loaded(item_id=["a", None, "b"])
     with pytest.raises(InputError, match="split validation"):
-        retrieve._canonical(rows.select([]), "item_id", None, "validation")
+        items._canonical(rows.select([]), "item_id", None, "validation")
     with pytest.raises(InputError, match="one text or number a row"):
         loaded(item_id=["a", "b", "c"], text=[["x"], ["y", "z"], []])
 
@@ -386,7 +386,7 @@ def test_a_text_model_of_words_is_not_cut_into_parts(place):
 def test_hard_negatives_are_near_and_of_others():
     vectors = np.eye(4, dtype=np.float32)[[0, 0, 1, 2, 3]] + 0.1
     groups = np.array([0, 0, 1, 2, 3])
-    wrong = retrieve.nearest_wrong(vectors, groups, 2)
+    wrong = searches.nearest_wrong(vectors, groups, 2)
     assert all(groups[row] != groups[other] for row, others in enumerate(wrong) for other in others)
     assert len(wrong[0]) == 2
 

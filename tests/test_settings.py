@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from hf_fashion import settings, training
+from hf_fashion import searches, settings, training
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import score
@@ -271,7 +271,7 @@ def test_every_shipped_config_fits_its_recipe():
             "detect": (detect.Arguments, training.LearningArguments, training.DetectionTrainingArguments),
             "retrieve": (retrieve.Arguments, retrieving.RetrievalTrainingArguments),
         }[stem]
-        metrics = {"classify": classify, "detect": detect, "retrieve": retrieve}[stem].METRICS
+        metrics = {"classify": classify, "detect": detect, "retrieve": searches}[stem].METRICS
         parse("--config", name, classes=classes, metrics=metrics)
 
 

@@ -1,0 +1,203 @@
+"""An encoder searches photos: by photos, and by words; what it finds, and how well."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, DatasetDict, Features, Image, List, Value
+from tqdm.auto import tqdm
+
+from hf_fashion import images, metric_modules, protocols, record
+from hf_fashion import metrics as plain_metrics
+from hf_fashion.backbones.encoders import SentenceTransformer, takes_texts
+from hf_fashion.errors import InputError
+from hf_fashion.items import GALLERY, SPLITS
+from hf_fashion.protocols import Protocol
+
+KS = (1, 5, 10)
+METRICS = tuple(f"recall_at_{k}" for k in KS) + ("map_at_r", "mrr", "ndcg_at_10")
+_SHOWN = 10  # answers of a query in predictions.parquet
+
+
+def possible(rows: Dataset, texts: bool, gallery: Dataset | None = None) -> dict[str, Protocol]:
+    """Name -> the searches that a split allows: photos by photos, and by texts where the encoder reads them."""
+    made: dict[str, Protocol] = {}
+    items = rows.with_format(None)["item_id"]
+    if "role" in rows.column_names and any(rows.with_format(None)["role"]):
+        made["image"] = protocols.query_gallery(rows, gallery)
+    elif len(set(items)) < len(items):
+        made["image"] = protocols.leave_one_out(rows, gallery)
+    if texts and "text" in rows.column_names and any(rows.with_format(None)["text"]):
+        made["text"] = protocols.text_to_image(rows, gallery)
+    if not made:
+        raise InputError(
+            "photos to measure with", expected="items of several photos, or texts", found="neither",
+            fix="--item_column NAME or --text_column NAME",
+        )  # fmt: skip
+    return made
+
+
+def embed(
+    encoder: SentenceTransformer, rows: Dataset, *, batch_size: int = 32, limits: images.Limits = images.LIMITS,
+    progress: bool = True,
+) -> np.ndarray:  # fmt: skip
+    """The vectors of the photos of all rows (rows, dimension), 32-bit floats of length 1.
+
+    Raises:
+        InputError: A photo that cannot be read; it is named.
+    """
+    photos = rows.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
+    names = _names(rows) if "source_row" in rows.column_names else list(map(str, range(len(rows))))
+    found = []
+    for start in tqdm(range(0, len(photos), batch_size), "photos", disable=not progress or len(photos) < 500):
+        batch, part = [], slice(start, start + batch_size)
+        for name, photo in zip(names[part], photos[part]["image"], strict=True):
+            try:
+                batch.append(images.decode(photo, limits=limits))
+            except ValueError as error:  # of more photos to search: those of the splits were looked at
+                raise InputError(
+                    f"photo {name}", expected="a picture that can be read", found=str(error),
+                    fix="mend it or leave it out; `hf-fashion check` names all of a dataset",
+                ) from error  # fmt: skip
+        found.append(encoder.encode(batch, batch_size=batch_size, normalize_embeddings=True, show_progress_bar=False))
+    return np.concatenate(found).astype(np.float32)
+
+
+def nearest_wrong(vectors: np.ndarray, groups: np.ndarray, count: int) -> list[list[int]]:
+    """Of each row the `count` rows nearest to it that are of another group."""
+    of_group = {group: np.flatnonzero(groups == group) for group in np.unique(groups)}
+    most = len(groups) - max(map(len, of_group.values()))
+    if most < 1:
+        raise InputError("--hard_negatives", expected="two or more items that differ", found="one", fix="leave it out")
+    places, _ = plain_metrics.top(vectors, vectors, min(count, most), [of_group[group] for group in groups])
+    return [[int(place) for place in row] for row in places]
+
+
+def main_search(made: Mapping[str, Any]) -> str:
+    """The search whose figures stand first: by texts where there is one, since it is the harder one to learn."""
+    return "text" if "text" in made else "image"
+
+
+def ask(
+    encoder: SentenceTransformer, made: Mapping[str, Protocol], photos: np.ndarray
+) -> dict[str, tuple[list[np.ndarray], np.ndarray, np.ndarray]]:
+    """Search -> the ranks of the right answers, the first answers and their scores; `photos` are those of the split,
+    and of the gallery behind them (photos, dimension)."""
+    found = {}
+    for name, protocol in made.items():
+        if protocol.query_kind == "text":
+            asked = encoder.encode(
+                protocol.texts or [], batch_size=256, normalize_embeddings=True, show_progress_bar=False
+            ).astype(np.float32)
+        else:
+            asked = photos[protocol.queries]
+        searched = photos[protocol.gallery]
+        ranks = plain_metrics.rank_relevant(asked, searched, protocol.relevant, protocol.ignored)
+        first = plain_metrics.top(asked, searched, min(_SHOWN, len(searched)), protocol.ignored)
+        found[name] = (ranks, *first)
+    return found
+
+
+PREDICTIONS = Features(
+    {
+        "split": Value("string"),
+        "search": Value("string"),
+        "query": Value("string"),
+        "text": Value("string"),
+        "item_id": Value("string"),
+        "ranks": List(Value("int64")),
+        "found": List(Value("string")),
+        "found_items": List(Value("string")),
+        "scores": List(Value("float32")),
+    }
+)
+
+
+def predict(
+    encoder: SentenceTransformer,
+    dataset: DatasetDict,
+    splits: Sequence[str] = SPLITS,
+    *,
+    batch_size: int = 32,
+    limits: images.Limits = images.LIMITS,
+) -> tuple[Dataset, dict[str, dict[str, Protocol]]]:
+    """Asks all queries of the splits.
+
+    Returns:
+        A row a query: `split`, `search` (image, text), `query` (source row of its photo), `text`, `item_id`, `ranks`
+        of all right answers, and the first ten answers: `found` (source rows), `found_items`, `scores`. And split ->
+        search -> its protocol.
+    """
+    rows_made: list[dict[str, Any]] = []
+    told: dict[str, dict[str, Protocol]] = {}
+    gallery = dataset.get(GALLERY)
+    more = None if gallery is None else embed(encoder, gallery, batch_size=batch_size, limits=limits)
+    for split in (split for split in splits if split in dataset):
+        rows = dataset[split]
+        told[split] = possible(rows, takes_texts(encoder), gallery)
+        names = _names(rows) + ([] if gallery is None else [f"{GALLERY}:{name}" for name in _names(gallery)])
+        items = list(rows.with_format(None)["item_id"])
+        if gallery is not None:
+            known = "item_id" in gallery.column_names
+            items += list(gallery.with_format(None)["item_id"]) if known else [""] * len(gallery)
+        photos = embed(encoder, rows, batch_size=batch_size, limits=limits)
+        found = ask(encoder, told[split], photos if more is None else np.concatenate([photos, more]))
+        for search, protocol in told[split].items():
+            ranks, places, scores = found[search]
+            for query, row in enumerate(protocol.queries):
+                answers = [int(protocol.gallery[place]) for place in places[query] if place >= 0]
+                rows_made.append(
+                    {
+                        "split": split, "search": search, "query": names[row],
+                        "text": protocol.texts[query] if protocol.texts else None, "item_id": protocol.groups[query],
+                        "ranks": ranks[query].tolist(), "found": [names[answer] for answer in answers],
+                        "found_items": [items[answer] for answer in answers],
+                        "scores": scores[query][: len(answers)].tolist(),
+                    }
+                )  # fmt: skip
+    return Dataset.from_list(rows_made, features=PREDICTIONS), told
+
+
+def _names(rows: Dataset) -> list[str]:
+    return [str(name) for name in rows.with_format(None)["source_row"]]
+
+
+def evaluate(predictions: Dataset, seed: int = 42) -> dict[str, dict[str, Any]]:
+    """Split -> figures, with 95 % intervals over items: those of the main search by their names, of the other one with
+    its name in front (`image/recall_at_1`)."""
+    searches_made = list(dict.fromkeys(predictions["search"]))
+    first = main_search(dict.fromkeys(searches_made))
+    results: dict[str, dict[str, Any]] = {}
+    for search in sorted(searches_made, key=lambda name: name != first):
+        chosen = predictions.select([row for row, name in enumerate(predictions["search"]) if name == search])
+
+        def inputs(rows: Dataset) -> dict[str, Any]:
+            plain = rows.with_format(None)
+            return {"predictions": plain["ranks"], "groups": list(plain["item_id"]), "ks": list(KS), "seed": seed}
+
+        for split, told in metric_modules.by_split("fashion_retrieval", chosen, inputs).items():
+            named = told if search == first else {f"{search}/{name}": value for name, value in told.items()}
+            results.setdefault(split, {}).update(named)
+    return results
+
+
+def gained(before: Dataset, after: Dataset, split: str = "test") -> dict[str, dict[str, Any]]:
+    """What a training was worth: recall at 1 and at 10 of the main search before and after it, on the same queries.
+
+    Args:
+        before: Of `predict`, with the encoder as it came.
+        after: The same with the trained one.
+        split: Of the queries.
+
+    Returns:
+        Figure -> what `metrics.paired` says; `a` is after the training, `b` before it.
+    """
+    first = main_search(dict.fromkeys(after["search"]))
+    hits = []
+    for told in (after, before):
+        rows = record.of_split(told, split)
+        hits.append(
+            [min(ranks) for ranks, search in zip(rows["ranks"], rows["search"], strict=True) if search == first]
+        )
+    best = [np.asarray(ranks) for ranks in hits]
+    return {f"recall_at_{k}": plain_metrics.paired(best[0] <= k, best[1] <= k) for k in (1, 10)}
