@@ -1,6 +1,7 @@
 """Photos with items and texts, for retrieval: loading, and what of them is brought together."""
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from hf_fashion.samples.views import views
 COLUMNS = Features({"image": Image()})
 SPLITS = ("validation", "test")
 GALLERY = "gallery"  # a split of more photos that are searched
+CHANGES = "relative_captions"  # the column of what is asked for by a photo with words
 
 
 def load(
@@ -94,12 +96,17 @@ def load_gallery(
 
 
 def texts_of(rows: Dataset) -> list[str]:
-    """The texts of a split, without the rows that have none."""
-    return [text for text in rows.with_format(None)["text"] if text] if "text" in rows.column_names else []
+    """The texts of a split, without the rows that have none, and the words of its changes."""
+    plain = rows.with_format(None)
+    texts = [text for text in plain["text"] if text] if "text" in rows.column_names else []
+    if CHANGES in rows.column_names:
+        told = [change for several in plain[CHANGES] for change in several or ()]
+        texts += [protocols.in_words(change["captions"]) for change in told]
+    return texts
 
 
 def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
-    """What is brought together in training: `image`, `text` or both, as the photos have it.
+    """What is brought together in training: `image`, `text`, both, or `composed`, as the photos have it.
 
     Raises:
         InputError: They do not have what is asked for.
@@ -108,6 +115,14 @@ def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
     items = rows.with_format(None)["item_id"]
     several = len(set(items)) < len(items)
     texts = "text" in rows.column_names and any(rows.with_format(None)["text"])
+    changes = CHANGES in rows.column_names and any(rows.with_format(None)[CHANGES])
+    if match == "composed" or (match == "auto" and changes):
+        if not changes:
+            raise InputError(
+                "--match composed", expected=f"a column {CHANGES} of the training split: lists of target and captions",
+                found=", ".join(rows.column_names), fix="add it, target being an item_id; or another --match",
+            )  # fmt: skip
+        return ("composed",)
     wanted = {"image": ("image",), "text": ("text",), "both": ("image", "text")}.get(match)
     if wanted is None:
         wanted = tuple(kind for kind, there in (("image", several), ("text", texts)) if there)
@@ -121,6 +136,11 @@ def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
             f"--match {match}", expected="texts in the training split", found="none", fix="--text_column NAME"
         )
     return wanted
+
+
+def with_words(kinds: Iterable[str]) -> bool:
+    """Whether what is brought together, as of `matched`, has words in it."""
+    return not {"text", "composed"}.isdisjoint(kinds)
 
 
 def _canonical(rows: Dataset, item: str | None, text: str | None, split: str) -> Dataset:
@@ -176,7 +196,7 @@ def _fingerprint(of_photos: str, dataset: DatasetDict) -> str:
     """That of the photos, and of what is learned with them: a run that is resumed must find both as they were."""
     digest = hashlib.sha256(of_photos.encode())
     for rows in (dataset[split] for split in ("train", *SPLITS) if split in dataset):
-        for name in ("item_id", "text", "role"):
+        for name in ("item_id", "text", "role", CHANGES):
             if name in rows.column_names:
                 digest.update(f"{name} {list(rows.with_format(None)[name])}".encode())
     return digest.hexdigest()[:16]

@@ -23,6 +23,7 @@ from hf_fashion.report import cell
 QUERY, GALLERY = "query", "gallery"  # of the column `role`
 SPLITS = ("train", "validation", "test")  # that must not share an item
 _SHOWN = 5  # items in a message
+_ALL = "all"  # the one category of photos that have none
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +213,8 @@ def composed(
     category's split, the reference included.
 
     Args:
-        split: With `item_id`, `category` and `relative_captions`: of each row, as a reference, a list of `target` (an
-            item_id) and `captions`. The captions of a query are joined by "and".
+        split: With `item_id` and `relative_captions`: of each row, as a reference, a list of `target` (an item_id) and
+            `captions`. The captions of a query are joined by "and". Without `category` all photos are one.
         distractors: More photos of the gallery, with `item_id` and `category`.
         ignore_reference: Leave the reference out of its own gallery, as some later papers do and as a shop would;
             their figures are higher, and do not compare with the challenge's.
@@ -225,8 +226,9 @@ def composed(
         InputError: A column is missing, a row has no item or no category, or no query has its target in the gallery.
     """
     items, changes = _items(split), _column(split, "relative_captions")
-    kinds = _known(split, "category")
-    more = _known(distractors, "category") if distractors is not None else []
+    grouped = "category" in split.column_names
+    kinds = _known(split, "category") if grouped else [_ALL] * len(split)
+    more = [] if distractors is None else _known(distractors, "category") if grouped else [_ALL] * len(distractors)
     protocols = {}
     for kind in sorted(set(kinds)):
         own = [row for row, other in enumerate(kinds) if other == kind]
@@ -241,7 +243,7 @@ def composed(
                     gone += 1
                     continue
                 queries.append(row)
-                texts.append(" and ".join(caption.strip(" .?,") for caption in change["captions"]))
+                texts.append(in_words(change["captions"]))
                 relevant.append(of_item[change["target"]])
         left_out = _counted({"the target is not in the gallery": gone})
         if not queries:
@@ -257,6 +259,11 @@ def composed(
                   right, left_out),
         )  # fmt: skip
     return protocols
+
+
+def in_words(captions: Sequence[str]) -> str:
+    """The captions of a change as one text."""
+    return " and ".join(caption.strip(" .?,") for caption in captions)
 
 
 def refuse_leaks(dataset: DatasetDict) -> None:

@@ -1,6 +1,6 @@
 """An encoder searches photos: by photos, and by words; what it finds, and how well."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,16 +11,18 @@ from hf_fashion import images, metric_modules, protocols, record
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.backbones.encoders import SentenceTransformer, takes_texts
 from hf_fashion.errors import InputError
-from hf_fashion.items import GALLERY, SPLITS
+from hf_fashion.items import CHANGES, GALLERY, SPLITS
 from hf_fashion.protocols import Protocol
 
 KS = (1, 5, 10)
 METRICS = tuple(f"recall_at_{k}" for k in KS) + ("map_at_r", "mrr", "ndcg_at_10")
+COMPOSED_KS = (*KS, 50)  # as papers on Fashion IQ have it
 _SHOWN = 10  # answers of a query in predictions.parquet
 
 
 def possible(rows: Dataset, texts: bool, gallery: Dataset | None = None) -> dict[str, Protocol]:
-    """Name -> the searches that a split allows: photos by photos, and by texts where the encoder reads them."""
+    """Name -> the searches that a split allows: photos by photos, and by texts where the encoder reads them, and by a
+    photo with words: `composed/<category>`."""
     made: dict[str, Protocol] = {}
     items = rows.with_format(None)["item_id"]
     if "role" in rows.column_names and any(rows.with_format(None)["role"]):
@@ -29,6 +31,8 @@ def possible(rows: Dataset, texts: bool, gallery: Dataset | None = None) -> dict
         made["image"] = protocols.leave_one_out(rows, gallery)
     if texts and "text" in rows.column_names and any(rows.with_format(None)["text"]):
         made["text"] = protocols.text_to_image(rows, gallery)
+    if texts and CHANGES in rows.column_names and any(rows.with_format(None)[CHANGES]):
+        made |= {f"composed/{kind}": asked for kind, asked in protocols.composed(rows, gallery).items()}
     if not made:
         raise InputError(
             "photos to measure with", expected="items of several photos, or texts", found="neither",
@@ -73,9 +77,50 @@ def nearest_wrong(vectors: np.ndarray, groups: np.ndarray, count: int) -> list[l
     return [[int(place) for place in row] for row in places]
 
 
-def main_search(made: Mapping[str, Any]) -> str:
-    """The search whose figures stand first: by texts where there is one, since it is the harder one to learn."""
-    return "text" if "text" in made else "image"
+def composed(photos: np.ndarray, texts: np.ndarray, weight: float = 0.5) -> np.ndarray:
+    """What a photo and words about a change ask for: the sum of both vectors, of length 1 (Baldrati et al. 2022).
+
+    Args:
+        photos: Vectors of length 1 (n, d).
+        texts: Vectors of length 1 (n, d).
+        weight: Of the words, from 0 to 1.
+
+    Returns:
+        (n, d) 32-bit floats.
+    """
+    told = (1 - weight) * np.asarray(photos, dtype=np.float32) + weight * np.asarray(texts, dtype=np.float32)
+    length = np.linalg.norm(told, axis=1, keepdims=True)
+    return np.asarray(told / np.maximum(length, 1e-12), dtype=np.float32)
+
+
+def kind_of(search: str) -> str:
+    """`image`, `text` or `composed`: a composed search has a part for each category."""
+    return search.partition("/")[0]
+
+
+def main_search(made: Iterable[str]) -> str:
+    """The kind of search whose figures stand first: with words where there is one, since it is the harder one to
+    learn."""
+    kinds = {kind_of(search) for search in made}
+    return next((kind for kind in ("composed", "text") if kind in kinds), "image")
+
+
+def figures_of(ranks: Mapping[str, Sequence[np.ndarray]], **settings: Any) -> dict[str, Any]:
+    """The figures of one kind of search: of its one search, or the means over its categories, and theirs.
+
+    Args:
+        ranks: Search -> ranks of the right answers of each query.
+        **settings: Of `metrics.retrieval` (`groups`: search -> of each query).
+    """
+    if kind_of(next(iter(ranks))) == "composed":
+        named = {search.partition("/")[2]: of_part for search, of_part in ranks.items()}
+        if settings.get("groups") is not None:
+            settings["groups"] = {search.partition("/")[2]: told for search, told in settings["groups"].items()}
+        return plain_metrics.retrieval_macro(named, COMPOSED_KS, **settings)
+    [(search, of_one)] = ranks.items()
+    if settings.get("groups") is not None:
+        settings["groups"] = settings["groups"][search]
+    return plain_metrics.retrieval(of_one, KS, **settings)
 
 
 def ask(
@@ -85,12 +130,11 @@ def ask(
     and of the gallery behind them (photos, dimension)."""
     found = {}
     for name, protocol in made.items():
-        if protocol.query_kind == "text":
-            asked = encoder.encode(
-                protocol.texts or [], batch_size=256, normalize_embeddings=True, show_progress_bar=False
-            ).astype(np.float32)
-        else:
-            asked = photos[protocol.queries]
+        asked = photos[protocol.queries]
+        if protocol.texts is not None:
+            words = encoder.encode(protocol.texts, batch_size=256, normalize_embeddings=True, show_progress_bar=False)
+            told = np.asarray(words, dtype=np.float32)
+            asked = composed(asked, told) if protocol.query_kind == "composed" else told
         searched = photos[protocol.gallery]
         ranks = plain_metrics.rank_relevant(asked, searched, protocol.relevant, protocol.ignored)
         first = plain_metrics.top(asked, searched, min(_SHOWN, len(searched)), protocol.ignored)
@@ -165,20 +209,38 @@ def _names(rows: Dataset) -> list[str]:
 def evaluate(predictions: Dataset, seed: int = 42) -> dict[str, dict[str, Any]]:
     """Split -> figures, with 95 % intervals over items: those of the main search by their names, of the other one with
     its name in front (`image/recall_at_1`)."""
-    searches_made = list(dict.fromkeys(predictions["search"]))
-    first = main_search(dict.fromkeys(searches_made))
+    first = main_search(predictions["search"])
     results: dict[str, dict[str, Any]] = {}
-    for search in sorted(searches_made, key=lambda name: name != first):
-        chosen = predictions.select([row for row, name in enumerate(predictions["search"]) if name == search])
-
-        def inputs(rows: Dataset) -> dict[str, Any]:
-            plain = rows.with_format(None)
-            return {"predictions": plain["ranks"], "groups": list(plain["item_id"]), "ks": list(KS), "seed": seed}
-
-        for split, told in metric_modules.by_split("fashion_retrieval", chosen, inputs).items():
-            named = told if search == first else {f"{search}/{name}": value for name, value in told.items()}
+    kinds = [kind_of(search) for search in predictions["search"]]
+    for kind in sorted(set(kinds), key=lambda kind: (kind != first, kind)):
+        chosen = predictions.select([row for row, other in enumerate(kinds) if other == kind])
+        if kind == "composed":
+            of_kind = {}
+            for split in dict.fromkeys(chosen["split"]):
+                ranks, groups = _by_search(record.of_split(chosen, split))
+                of_kind[split] = figures_of(ranks, groups=groups, seed=seed)
+        else:
+            of_kind = metric_modules.by_split("fashion_retrieval", chosen, lambda rows: _inputs(rows, seed))
+        for split, told in of_kind.items():
+            named = told if kind == first else {f"{kind}/{name}": value for name, value in told.items()}
             results.setdefault(split, {}).update(named)
     return results
+
+
+def _inputs(rows: Dataset, seed: int) -> dict[str, Any]:
+    plain = rows.with_format(None)
+    return {"predictions": plain["ranks"], "groups": list(plain["item_id"]), "ks": list(KS), "seed": seed}
+
+
+def _by_search(rows: Dataset) -> tuple[dict[str, list[np.ndarray]], dict[str, list[str]]]:
+    """Search -> ranks, and items, of its queries."""
+    ranks: dict[str, list[np.ndarray]] = {}
+    groups: dict[str, list[str]] = {}
+    plain = rows.with_format(None)
+    for search, told, item in zip(plain["search"], plain["ranks"], plain["item_id"], strict=True):
+        ranks.setdefault(search, []).append(np.asarray(told))
+        groups.setdefault(search, []).append(item)
+    return ranks, groups
 
 
 def gained(before: Dataset, after: Dataset, split: str = "test") -> dict[str, dict[str, Any]]:
@@ -192,12 +254,16 @@ def gained(before: Dataset, after: Dataset, split: str = "test") -> dict[str, di
     Returns:
         Figure -> what `metrics.paired` says; `a` is after the training, `b` before it.
     """
-    first = main_search(dict.fromkeys(after["search"]))
+    first = main_search(after["search"])
     hits = []
     for told in (after, before):
         rows = record.of_split(told, split)
         hits.append(
-            [min(ranks) for ranks, search in zip(rows["ranks"], rows["search"], strict=True) if search == first]
+            [
+                min(ranks)
+                for ranks, search in zip(rows["ranks"], rows["search"], strict=True)
+                if kind_of(search) == first
+            ]
         )
     best = [np.asarray(ranks) for ranks in hits]
     return {f"recall_at_{k}": plain_metrics.paired(best[0] <= k, best[1] <= k) for k in (1, 10)}

@@ -7,6 +7,8 @@
     hf-fashion index ./photos runs/retrieve-1 -o garments
     hf-fashion index photos.csv openai/clip-vit-base-patch32 -o garments --id_column sku --backend lancedb
     hf-fashion index ./photos runs/retrieve-1 -o http://localhost:6333/garments    # Qdrant; key: QDRANT_API_KEY
+    hf-fashion index ./photos runs/retrieve-1 -o garments --delete_gone True       # and what is there no longer
+    hf-fashion index --delete sku-17 sku-18 -o garments                           # these alone, without a model
     hf-fashion search garments --image photo.jpg --where "category=dress price<50"
 
 All columns of the dataset come along, for filters. A run that was broken off goes on where it was. Several processes
@@ -63,6 +65,12 @@ class Arguments(DatasetArguments):
             "or its file or row."
         },
     )
+    delete: list[str] | None = field(
+        default=None, metadata={"help": "Take out the photos with these ids, and do nothing else."}
+    )
+    delete_gone: bool = field(
+        default=False, metadata={"help": "Take out, too, what is in the index and in the dataset no longer."}
+    )
     batch_size: int = field(default=32, metadata={"help": "Photos in the encoder, and in memory, at once."})
     write_every: int = field(
         default=512, metadata={"help": "Photos that are written together: at most so many are lost when it dies."}
@@ -71,7 +79,7 @@ class Arguments(DatasetArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value in (("model", self.model), ("output_dir", self.output_dir)):
-            if value is None:
+            if value is None and not (name == "model" and self.delete):
                 raise InputError(
                     f"--{name}", expected=f"{command('index')} PHOTOS MODEL -o FOLDER", found=f"no {name}",
                     fix="add it",
@@ -110,6 +118,26 @@ def target_of(args: Arguments, encoder: Any) -> index.Index:
     return index.create(where, made_by=made_by, dimension=dimension, backend=backend)
 
 
+def delete(args: Arguments) -> Built:
+    """Takes out the photos that were named.
+
+    Raises:
+        InputError: One of them is not in; then none is taken out.
+    """
+    wanted = list(dict.fromkeys(args.delete or ()))
+    with index.open(str(args.output_dir)) as target:
+        unknown = [one for one in wanted if one not in target.rows_of(wanted, columns=[])]
+        if unknown:
+            raise InputError(
+                "--delete", expected=f"ids of photos in {args.output_dir}",
+                found=f"{len(unknown)} that are not there: {', '.join(map(cell, unknown[:SHOWN]))}",
+                fix="leave these out; hf-fashion search shows ids",
+            )  # fmt: skip
+        built = Built(deleted=target.delete(wanted))
+        print(f"deleted: {built.deleted}\nindex:   {target.target}: {len(target)} vectors are left")
+    return built
+
+
 def tell(built: Built, report: Report, args: Arguments, target: index.Index) -> None:
     """What was done, and each photo that was left out: some on the screen, all in the folder."""
     left = [*report.left_out, *built.left_out]
@@ -123,7 +151,8 @@ def tell(built: Built, report: Report, args: Arguments, target: index.Index) -> 
             csv.writer(file).writerow(("split", "where", "reason"))
         cropping.add_left_out(folder, left)
         print(f"left out: {len(left)} photos in all: {folder / cropping.LEFT_OUT}")
-    print(f"embedded: {built.embedded}, other columns updated: {built.updated}, unchanged: {built.unchanged}")
+    gone = f", deleted: {built.deleted}" if args.delete_gone else ""
+    print(f"embedded: {built.embedded}, other columns updated: {built.updated}, unchanged: {built.unchanged}{gone}")
     print(f"index:    {target.target}: {len(target)} vectors of {target.dimension} numbers ({target.about.backend})")
     named = ", ".join(f"{name} ({kind})" for name, kind in target.columns.items() if name != "picture")
     print(f"filters:  {named or 'none'}")
@@ -143,6 +172,8 @@ def main(argv: list[str] | None = None) -> Built:
             argv[place:place] = [name]
     parsed: tuple[Any, ...] = settings.parse_args("index", (Arguments,), argv)
     args, _ = parsed
+    if args.delete:
+        return delete(args)
     if not args.output_dir.startswith(("http://", "https://")):
         checks.refuse_inside(args.dataset, {"output_dir": args.output_dir})
     state = processes()
@@ -155,7 +186,8 @@ def main(argv: list[str] | None = None) -> Built:
     with target:
         built = index.build(
             dataset, encoder, target, id_column=args.id_column, batch_size=args.batch_size,
-            write_every=args.write_every, on_bad_image=args.on_bad_image, limits=args.limits,
+            write_every=args.write_every, on_bad_image=args.on_bad_image, delete_gone=args.delete_gone,
+            limits=args.limits,
         )  # fmt: skip
         if state.is_main_process:
             tell(built, report, args, target)

@@ -20,10 +20,10 @@ from typing import Any
 
 from transformers import EarlyStoppingCallback, set_seed
 
-from hf_fashion import backbones, cards, checks, hub, images, items, record, searches, settings
+from hf_fashion import backbones, cards, checks, hub, images, items, record, searches, settings, training
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import retrieve
-from hf_fashion.training import device_name, retrieving
+from hf_fashion.training import device_name, encoder_losses, retrieving
 from hf_fashion.training import pairs as paired_photos
 
 DEFAULT = ["--config", "retrieve-sample"]  # with nothing typed
@@ -57,12 +57,12 @@ def main(argv: list[str] | None = None) -> record.Run:
     # The encoder: one that is there, or a net with what makes vectors of its maps, and of texts.
     set_seed(training_args.seed)
     text_model = args.text_model
-    if text_model is not None and "text" not in kinds:
+    if text_model is not None and not items.with_words(kinds):
         raise InputError(
             f"--text_model {text_model}", expected="texts that are matched, which it would learn from",
             found=f"photos alone (--match {args.match})", fix="--match both, or leave it out",
         )  # fmt: skip
-    if text_model is None and "text" in kinds and not retrieve.reads_texts(args.model, args.model_revision):
+    if text_model is None and items.with_words(kinds) and not retrieve.reads_texts(args.model, args.model_revision):
         text_model = "words"
     encoder = backbones.load_encoder(
         args.model, text_model=text_model, texts=items.texts_of(dataset["train"]), dimension=args.dimension,
@@ -70,6 +70,10 @@ def main(argv: list[str] | None = None) -> record.Run:
         text_revision=args.text_model_revision,
     )  # fmt: skip
     retrieve.refuse_without_texts(encoder, kinds, args.model)
+    teacher = None if args.teacher is None else backbones.load_encoder(args.teacher, revision=args.teacher_revision)
+    if teacher is not None:
+        retrieve.refuse_without_texts(teacher, kinds, args.teacher, "teacher")
+    of_teacher = None if args.teacher is None else backbones.describe(args.teacher, args.teacher_revision)
 
     # Every photo is looked at once; what is wrong stops the run here, all of it in one message.
     checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
@@ -90,27 +94,33 @@ def main(argv: list[str] | None = None) -> record.Run:
     target = hub.before_training(
         training_args, license=args.license, license_name=args.license_name, license_link=args.license_link,
         dataset=report.to_dict(), base_model=base_model["base_model"], task="image-feature-extraction",
+        library="sentence-transformers",
     )  # fmt: skip
 
-    loss = retrieving.retrieval_loss(
+    loss = encoder_losses.retrieval_loss(
         encoder, args.loss, temperature=args.temperature, margin=args.margin, mini_batch_size=args.mini_batch_size,
-        dimensions=args.matryoshka or (),
+        dimensions=args.matryoshka or (), composed="composed" in kinds, teacher=teacher,
+        teacher_weight=args.teacher_weight,
     )  # fmt: skip
     # Where no texts are matched, items with the same text are others like any other.
     known = ["image", "item_id", "source_row", *(["text"] if "text" in kinds else [])]
-    pairs = paired_photos.Pairs(
+    known += [items.CHANGES] if "composed" in kinds else []
+    pairs = (paired_photos.ComposedPairs if "composed" in kinds else paired_photos.Pairs)(
         dataset["train"].select_columns(known), training_args.seed,
         augment=paired_photos.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
     )  # fmt: skip
     if args.hard_negatives:
         vectors = searches.embed(encoder, dataset["train"], limits=args.limits)
         pairs.wrong = searches.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
+    lora = training.add_lora_to_encoder(encoder, args.lora_rank, args.lora_alpha) if args.lora_rank else []
     batch = training_args.per_device_eval_batch_size
     trainer = retrieving.RetrievalTrainer(
         model=encoder,
         args=training_args,
         train_dataset=pairs,
         kinds=kinds,
+        teacher=teacher,
+        lora=lora,
         loss=loss,
         evaluator=retrieving.Measured(
             retrieve.measure(dataset, args.limits, batch), training_args.metric_for_best_model
@@ -160,6 +170,7 @@ def main(argv: list[str] | None = None) -> record.Run:
                 chosen_by=chosen_by,
                 kinds=kinds,
                 text_model=of_texts,
+                teacher=of_teacher,
             ),  # fmt: skip
         )
         example = dataset["test"][0]

@@ -2,11 +2,15 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion[retrieve]"]
 # ///
-"""Search an index of photos by a photo or by words, with filters on its columns.
+"""Search an index of photos by a photo, by words, or by both, with filters on its columns.
 
     hf-fashion search garments --image photo.jpg
     hf-fashion search garments --text "red dress" --k 20 --where "price<50 stock>0 size=38,40"
+    hf-fashion search garments --image photo.jpg --text "the same in red"
     hf-fashion search http://localhost:6333/garments --image photo.jpg --output_file found.parquet
+
+A photo with words asks by the sum of both vectors: an encoder trained with `--match composed` learned to, any other
+finds what lies between what looks alike and what the words say.
 
 A filter is column=value, column=one,other (either), or column<value (also <=, >, >=), with blanks between them.
 """
@@ -20,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_fashion import backbones, images, index, settings
+from hf_fashion import backbones, images, index, searches, settings
 from hf_fashion.errors import InputError, command, in_range, script, writing
 from hf_fashion.report import cell
 
@@ -38,6 +42,9 @@ class Arguments:
     text: str | None = field(
         default=None, metadata={"help": "Words to search by, where the model of the index takes words."}
     )
+    text_weight: float = field(
+        default=0.5, metadata={"help": "Of the words beside a photo, from 0 to 1; the photo has the rest."}
+    )
     k: int = field(default=10, metadata={"help": "How many photos are wanted."})
     where: str | None = field(default=None, metadata={"help": 'A filter, as "category=dress price<50".'})
     output_file: str | None = field(default=None, metadata={"help": "Write the answer into this new parquet file."})
@@ -53,11 +60,12 @@ class Arguments:
             raise InputError(
                 "--index", expected=f"{command('search')} FOLDER --image PHOTO", found="no index", fix="add it"
             )
-        if (self.image is None) == (self.text is None):
+        if self.image is None and not (self.text or "").strip():
             raise InputError(
-                "--image, --text", expected="one of them", found="none" if self.image is None else "both",
+                "--image, --text", expected="one of them, or both", found="none",
                 fix='--image PHOTO, or --text "red dress"',
             )  # fmt: skip
+        in_range("text_weight", self.text_weight, 0.0, 1.0)
         in_range("k", self.k, 1, 100_000)
         if self.output_file is not None and (
             Path(self.output_file).exists() or not self.output_file.endswith(".parquet")
@@ -70,23 +78,27 @@ class Arguments:
 
 
 def query(args: Arguments, encoder: Any, normalised: bool) -> np.ndarray:
-    """The vector (1, d) of the photo or of the words."""
-    asked: Any = args.text
-    if args.image is not None:
-        try:
-            asked = images.decode(args.image, limits=images.Limits(max_pixels=args.max_pixels))
-        except ValueError as error:
-            raise InputError(
-                f"--image {args.image}", expected="a picture that can be read", found=str(error), fix="another photo"
-            ) from error
-    elif "text" not in encoder.modalities:
+    """The vector (1, d) of the photo, of the words, or of both."""
+    if args.text is not None and "text" not in encoder.modalities:
         raise InputError(
             "--text", expected="an index of a model that takes words", found="one that takes photos alone",
             fix="--image PHOTO",
         )  # fmt: skip
-    made: np.ndarray = encoder.encode(
-        [asked], convert_to_numpy=True, normalize_embeddings=normalised, show_progress_bar=False
-    )
+    asked: list[Any] = [] if args.text is None else [args.text]
+    if args.image is not None:
+        try:
+            asked.insert(0, images.decode(args.image, limits=images.Limits(max_pixels=args.max_pixels)))
+        except ValueError as error:
+            raise InputError(
+                f"--image {args.image}", expected="a picture that can be read", found=str(error), fix="another photo"
+            ) from error
+    told = [
+        encoder.encode(
+            [one], convert_to_numpy=True, normalize_embeddings=normalised or len(asked) > 1, show_progress_bar=False
+        )
+        for one in asked
+    ]
+    made: np.ndarray = told[0] if len(told) == 1 else searches.composed(*told, args.text_weight)
     return made
 
 

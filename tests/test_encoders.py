@@ -248,3 +248,47 @@ def test_what_cannot_be_is_refused(place, tmp_path):
     (tmp_path / "saved" / "modules.json").write_text(json.dumps(told))
     with pytest.raises(InputError, match="code of others"):
         backbones.load_encoder(tmp_path / "saved")
+
+
+def test_a_text_model_of_many_languages(place, tmp_path):
+    """An encoder of texts with pieces of words of any alphabet, as `retrieve-multilingual.yaml` names one."""
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    texts = ["red dress", "rotes Kleid", "robe rouge", "赤いドレス", "красное платье", "فستان أحمر"]
+    pieces = Tokenizer(models.Unigram())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    pieces.train_from_iterator(texts * 4, trainers.UnigramTrainer(
+        vocab_size=80, special_tokens=["<s>", "<pad>", "</s>", "<unk>"], unk_token="<unk>", show_progress=False
+    ))  # fmt: skip
+    words = hf.PreTrainedTokenizerFast(
+        tokenizer_object=pieces, bos_token="<s>", pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    )
+    roberta = hf.XLMRobertaConfig(
+        vocab_size=len(words), hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+        max_position_embeddings=40, pad_token_id=1,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    hf.AutoModel.from_config(roberta).save_pretrained(tmp_path / "net")
+    words.save_pretrained(tmp_path / "net")
+    first = Transformer(str(tmp_path / "net"))
+    SentenceTransformer(modules=[first, Pooling(8)]).save_pretrained(str(tmp_path / "many"))
+    encoder = backbones.load_encoder(place / "swin", text_model=tmp_path / "many", dimension=10)
+    vectors = encoder.encode(texts)
+    assert vectors.shape == (6, 10) and len(np.unique(vectors.round(5), axis=0)) == 6  # none is unknown
+    encoder.save_pretrained(str(tmp_path / "saved"))
+    bare = SentenceTransformer(str(tmp_path / "saved"), device="cpu")
+    np.testing.assert_allclose(bare.encode(texts), vectors, atol=1e-6)
+
+
+def test_a_net_inside_an_encoder_must_not_lead_out_of_its_folder(place, tmp_path):
+    torch.manual_seed(0)
+    backbones.load_encoder(place / "swin", dimension=8).save_pretrained(str(tmp_path / "saved"))
+    config = json.loads((tmp_path / "saved" / "config.json").read_text())
+    (tmp_path / "saved" / "config.json").write_text(json.dumps({**config, "attn_implementation": "some/kernel"}))
+    with pytest.raises(InputError, match="code from the Hub"):
+        backbones.load_encoder(tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "saved" / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="weights of peft"):
+        backbones.load_encoder(tmp_path / "saved")

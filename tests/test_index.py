@@ -596,6 +596,34 @@ def test_the_commands_index_and_search(tmp_path, monkeypatch, capsys, photos, en
     assert pq.read_table("found.parquet").column_names[:4] == ["rank", "score", "id", "source_row"]
     search_recipe.main(["garments", "--text", "red dress", "--where", "price>1000"])
     assert "nothing found that fulfils price>1000" in capsys.readouterr().out
+    # A photo with words: the sum of both; all weight on one is that one alone.
+    words, both = ["--text", "red dress"], ["--image", "photos/7.png", "--text", "red dress"]
+    asked = ["garments", "--k", "20"]
+    seen = [
+        search_recipe.main([*asked, *more])
+        for more in (words, both, [*both, "--text_weight", "1"], [*both, "--text_weight", "0"])
+    ]
+    assert seen[0].ids == seen[2].ids and seen[3].ids[0][0] == "7.png" and seen[1].ids != seen[0].ids
+    two = [encoder.encode([one], normalize_embeddings=True) for one in ("red dress", photo(7))]
+    asked_for = (two[0] + two[1]) / np.linalg.norm(two[0] + two[1])
+    held = encoder.encode([photo(number) for number in range(20)], normalize_embeddings=True)
+    assert seen[1].scores[0][0] == pytest.approx(float((held @ asked_for.T).max()), abs=1e-5)
+
+
+def test_photos_that_are_gone_are_taken_out(tmp_path, monkeypatch, capsys, photos, encoder):
+    monkeypatch.chdir(tmp_path)
+    index_recipe.main(["photos", "a/model", "-o", "garments"])
+    for number in (3, 4):
+        (tmp_path / "photos" / f"{number}.png").unlink()
+    assert index_recipe.main(["photos", "a/model", "-o", "garments"]).deleted == 0
+    built = index_recipe.main(["photos", "a/model", "-o", "garments", "--delete_gone", "True"])
+    assert built.deleted == 2 and built.unchanged == 18 and "deleted: 2" in capsys.readouterr().out
+    with index.open("garments") as made:
+        assert len(made) == 18 and not made.rows_of(["3.png", "4.png"])
+    with pytest.raises(InputError, match=r"1 that are not there: 3\.png"):
+        index_recipe.main(["--delete", "3.png", "5.png", "-o", "garments"])
+    assert index_recipe.main(["--delete", "5.png", "6.png", "-o", "garments"]).deleted == 2
+    assert "16 vectors are left" in capsys.readouterr().out
 
 
 def test_class_folders_give_a_column_to_filter_by(tmp_path, monkeypatch, encoder):
@@ -625,7 +653,9 @@ def test_bad_photos_are_named_on_the_screen_and_in_the_folder(tmp_path, monkeypa
     [
         ([], "FOLDER --image PHOTO"),
         (["garments"], "one of them"),
-        (["garments", "--image", "a.jpg", "--text", "b"], "found:    both"),
+        (["garments", "--image", "none.jpg", "--text", "b"], "no such file"),
+        (["garments", "--text", " "], "one of them"),
+        (["garments", "--text", "b", "--text_weight", "2"], "text_weight"),
         (["nothing", "--text", "b"], "index.json"),
         (["garments", "--text", "b", "--where", "colour=red"], "filter on column colour"),
         (["garments", "--image", "none.jpg"], "no such file"),

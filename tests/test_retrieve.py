@@ -23,8 +23,8 @@ from hf_fashion.errors import InputError
 from hf_fashion.recipes import retrieve as recipe
 from hf_fashion.samples import views
 from hf_fashion.tasks import retrieve
+from hf_fashion.training import encoder_losses, retrieving
 from hf_fashion.training import pairs as paired_photos
-from hf_fashion.training import retrieving
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "retrieve.py"
 COLORS = {"red": (200, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 200), "black": (20, 20, 20)}
@@ -247,7 +247,7 @@ def learned(place, folder, resume=None, **settings):
     """A training of two steps with SigLIP's loss, in half precision."""
     torch.manual_seed(0)
     encoder = SentenceTransformer(str(place / "both"), device="cpu")
-    loss = retrieving.retrieval_loss(encoder, "sigmoid")
+    loss = encoder_losses.retrieval_loss(encoder, "sigmoid")
     args = retrieving.RetrievalTrainingArguments(
         output_dir=str(folder), use_cpu=True, bf16=True, max_steps=2, per_device_train_batch_size=4, save_steps=1,
         learning_rate=1e-2, lr_scheduler_type="constant", warmup_steps=0, save_strategy="steps", eval_strategy="no",
@@ -262,7 +262,7 @@ def learned(place, folder, resume=None, **settings):
 
 def test_what_a_loss_learns_is_in_checkpoints_and_the_encoder_ends_in_full_precision(place, tmp_path):
     encoder, loss, trainer = learned(place, tmp_path / "one")
-    start = retrieving.SigmoidLoss(encoder, 0.05)
+    start = encoder_losses.SigmoidLoss(encoder, 0.05)
     assert loss.bias != start.bias and loss.log_scale != start.log_scale
     again, resumed, _ = learned(place, tmp_path / "one", str(tmp_path / "one" / "checkpoint-1"))
     assert torch.equal(loss.bias, resumed.bias) and torch.equal(loss.log_scale, resumed.log_scale)
@@ -353,7 +353,9 @@ def test_pairs_are_of_one_item_and_the_same_again(place):
 def test_losses_are_low_where_pairs_agree(place, kind):
     encoder = SentenceTransformer(str(place / ("image" if kind == "cached" else "both")), device="cpu")
     settings = {"cached": {"mini_batch_size": 2}, "matryoshka": {"dimensions": [8]}}.get(kind, {})
-    loss = retrieving.retrieval_loss(encoder, kind if kind in ("sigmoid", "triplet") else "contrastive", **settings)
+    loss = encoder_losses.retrieval_loss(
+        encoder, kind if kind in ("sigmoid", "triplet") else "contrastive", **settings
+    )
     rng = np.random.default_rng(0)
     photos = [photo(color, shape, rng) for color in COLORS for shape in SHAPES][:4]
     right = [encoder.preprocess(photos) for _ in range(2)]
@@ -371,7 +373,7 @@ def test_a_large_batch_in_parts_has_the_gradients_of_the_whole(place):
     gradients = []
     for mini in (None, 2):
         encoder = SentenceTransformer(str(place / "image"), device="cpu").eval()
-        loss = retrieving.retrieval_loss(encoder, mini_batch_size=mini)
+        loss = encoder_losses.retrieval_loss(encoder, mini_batch_size=mini)
         loss([encoder.preprocess(photos), encoder.preprocess(photos[::-1][::-1])], None).backward()
         gradients.append({name: own.grad for name, own in encoder.named_parameters() if own.grad is not None})
     assert gradients[0].keys() == gradients[1].keys()
@@ -380,7 +382,7 @@ def test_a_large_batch_in_parts_has_the_gradients_of_the_whole(place):
 
 def test_a_text_model_of_words_is_not_cut_into_parts(place):
     with pytest.raises(InputError, match="a text model of words"):
-        retrieving.retrieval_loss(SentenceTransformer(str(place / "both"), device="cpu"), mini_batch_size=2)
+        encoder_losses.retrieval_loss(SentenceTransformer(str(place / "both"), device="cpu"), mini_batch_size=2)
 
 
 def test_hard_negatives_are_near_and_of_others():

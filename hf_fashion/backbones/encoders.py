@@ -21,7 +21,7 @@ from transformers.utils import logging
 
 from hf_fashion.backbones import freezing
 from hf_fashion.backbones.loading import load_classifier
-from hf_fashion.backbones.sources import EMBEDDED, ENCODER_FILES, find, first_line, read_config
+from hf_fashion.backbones.sources import EMBEDDED, ENCODER_FILES, find, first_line, leads_out, read_config
 from hf_fashion.errors import InputError, extra
 
 with extra("an encoder", "sentence-transformers", "retrieve"):
@@ -96,6 +96,9 @@ def load_encoder(
         net = picture_net(encoder)
         if net is not None:
             freezing.freeze(net, freeze)
+            for module in encoder.modules() if freeze != "none" else ():
+                if getattr(module, "model", None) is net:
+                    module.register_forward_pre_hook(_hold_in_eval)
         elif freeze != "none":
             raise _nothing_to_freeze(model)
         return encoder
@@ -107,6 +110,8 @@ def load_encoder(
         )  # fmt: skip
     freezing.freeze(net, freeze)
     seeing, width = _seeing(net, processor, both)
+    if freeze != "none":  # of CLIP another method is asked than the one that the net's own hook stands before
+        seeing[0].register_forward_pre_hook(_hold_in_eval)
     if text_model is None:
         last = [] if dimension is None else [_layer(width, dimension)]
         return _encoder([*seeing, *last], model)
@@ -130,6 +135,11 @@ def picture_net(encoder: SentenceTransformer) -> PreTrainedModel | None:
 def takes_texts(encoder: SentenceTransformer) -> bool:
     """Whether an encoder gives vectors of texts, too."""
     return "text" in encoder.modalities
+
+
+def _hold_in_eval(module: Any, _inputs: Any) -> None:
+    for part in freezing.frozen_modules(module.model):
+        part.training = False
 
 
 def _encoder(modules: list[Any], model: str | Path) -> SentenceTransformer:
@@ -189,6 +199,12 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
             fix="take another checkpoint: code from a repository is never run here" if odd
             else "convert it: load it where you trust it, then save_pretrained(folder)",
         )  # fmt: skip
+    for kind, path in zip(kinds, paths, strict=True):
+        if kind.endswith(".Transformer") and (leads := _leads_out(folder / path)):
+            raise InputError(
+                what, expected="nets that are all in its folder", found=f"{path or 'its folder'}: {leads}",
+                fix="take another checkpoint; or, where you trust it, load it and save_pretrained(<a new folder>)",
+            )  # fmt: skip
     try:
         with _quiet():
             return _quick(
@@ -202,6 +218,16 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
             what, expected="an encoder that sentence-transformers can load",
             found=f"{type(error).__name__}: {first_line(error)}", fix="save or download it again",
         ) from error  # fmt: skip
+
+
+def _leads_out(folder: Path) -> str | None:
+    """What in the folder of a net leads out of it."""
+    names = [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    try:
+        raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return f"config.json, which cannot be read: {first_line(error)}"
+    return leads_out(folder, raw if isinstance(raw, dict) else {}, names)
 
 
 def _routed(folder: Path, what: str) -> dict[str, str]:

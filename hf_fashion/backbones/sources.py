@@ -40,7 +40,10 @@ TIMM_OUTSIDE = {"cache_dir", "checkpoint_path", "pretrained", "pretrained_cfg", 
 # Never a pickle, never code.
 FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safetensors.index.json", "README.md"]
 # Of an encoder its modules too, each in a folder, and what cuts texts into tokens.
-ENCODER_FILES = [*FILES, "*/model.safetensors", "modules.json", "*tokenizer*", "*vocab*", "*merges.txt", "*.model"]
+ENCODER_FILES = [
+    *FILES, "*/model.safetensors", "*/model-*.safetensors", "*/model.safetensors.index.json", "modules.json",
+    "*tokenizer*", "*vocab*", "*merges.txt", "*.model",
+]  # fmt: skip
 
 
 def first_line(error: Exception) -> str:
@@ -197,7 +200,7 @@ def read_config(folder: Path, model: str | Path, detector: bool = False) -> PreT
             fix="convert it: load it where you trust it, then save_pretrained(folder)",
         )
     is_timm = raw.get("model_type") == "timm_wrapper" or "pretrained_cfg" in raw
-    if leads := _leads_out(folder, raw, names):
+    if leads := leads_out(folder, raw, names):
         raise InputError(
             what,
             expected="a checkpoint that is all in its folder",
@@ -246,7 +249,7 @@ def read_config(folder: Path, model: str | Path, detector: bool = False) -> PreT
     return config
 
 
-def _leads_out(folder: Path, raw: dict[str, Any], names: list[str]) -> str | None:
+def leads_out(folder: Path, raw: dict[str, Any], names: list[str]) -> str | None:
     """What in a folder makes its library take files or code from somewhere else; None when nothing does."""
     if "adapter_config.json" in names:
         return "adapter_config.json: weights of peft that would be laid over the net's own"

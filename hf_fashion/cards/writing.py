@@ -126,6 +126,8 @@ def render(
         behind["base model"] = base.get("license") or UNKNOWN
     if info.get("text_model"):  # of an encoder whose texts another net reads
         behind["text model"] = info["text_model"].get("license") or UNKNOWN
+    if info.get("teacher"):
+        behind["teacher"] = info["teacher"].get("license") or UNKNOWN
     figures = card_metadata.figures(run)
     return ModelCard(
         template.render(

@@ -21,6 +21,7 @@ _TRAINERS_OWN = ("hub_strategy", "hub_always_push", "hub_revision")
 def before_training(
     training_args: Any, *, license: str | None, license_name: str | None = None, license_link: str | None = None,
     base_model: str | None = None, dataset: Mapping[str, Any] | None = None, task: str = "image-classification",
+    library: str = "transformers",
 ) -> Target | None:  # fmt: skip
     """Looks, before the first step, whether the push at the end can go well, and takes it from the Trainer.
 
@@ -33,6 +34,7 @@ def before_training(
         base_model: Hub id of what is fine-tuned, as it will stand on the card.
         dataset: `Report.to_dict()` of the photos.
         task: The Hub's name of the task.
+        library: What loads the model, as it will stand on the card.
 
     Returns:
         Where to push to; None when that was not asked for, and in all processes but the first.
@@ -53,7 +55,7 @@ def before_training(
     source = dataset or {}
     metadata = ModelCardData(
         license=license or "unknown", license_name=license_name, license_link=license_link,
-        base_model=base_model, pipeline_tag=task, library_name="transformers",
+        base_model=base_model, pipeline_tag=task, library_name=library,
         datasets=[source["source"]] if source.get("kind") == "hub" else None,
     )  # fmt: skip
     target = preflight(

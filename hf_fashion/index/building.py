@@ -44,6 +44,7 @@ class Built:
         embedded: Photos that went through the encoder.
         updated: Photos that were in already, of which another column changed.
         unchanged: Photos that were in already.
+        deleted: Photos that were in, and are in the dataset no longer.
         left_out: Photos that cannot be read, each with `where` and `reason`.
         left_columns: Columns that an index cannot have (boxes, nested data).
     """
@@ -51,6 +52,7 @@ class Built:
     embedded: int = 0
     updated: int = 0
     unchanged: int = 0
+    deleted: int = 0
     left_out: list[dict[str, str]] = field(default_factory=list)
     left_columns: list[str] = field(default_factory=list)
 
@@ -58,13 +60,14 @@ class Built:
 def build(
     dataset: Dataset | DatasetDict, encoder: Any, target: Index, *, id_column: str | None = None,
     batch_size: int = 32, write_every: int = 512, on_bad_image: Literal["stop", "drop"] = "stop",
-    limits: images.Limits = images.LIMITS,
+    delete_gone: bool = False, limits: images.Limits = images.LIMITS,
 ) -> Built:  # fmt: skip
     """Embeds the photos of a dataset, with their other columns as rows.
 
     What is in already with the same file is not embedded again, so a build that was broken off goes on where it was,
     at most `write_every` photos before; and one of a changed dataset takes what is new. Ids that the dataset has no
-    longer stay: `target.delete` takes them out. Columns of the index that the dataset lacks keep their values.
+    longer stay, unless `delete_gone`; `target.delete` takes out any. Columns of the index that the dataset lacks keep
+    their values.
 
     Of several processes (`accelerate launch`) each embeds and writes its share; they must all call this.
 
@@ -79,6 +82,7 @@ def build(
         write_every: Photos that are written together.
         on_bad_image: On photos that cannot be read: "stop" writes what came before and raises; "drop" goes on, and
             takes such a photo out of the index if it was in.
+        delete_gone: At the end take out what the dataset has no longer.
         limits: See `images.decode`.
 
     Returns:
@@ -116,7 +120,12 @@ def build(
     for _, one in parts:
         if one is not None:
             raise InputError(one["what"], expected=one["expected"], found=one["found"], fix=one["fix"])
-    return _sum([one for one, _ in parts])
+    told = _sum([one for one, _ in parts])
+    if delete_gone:
+        if state.is_main_process:
+            told.deleted = target.delete(photos.gone(target))
+        state.wait_for_everyone()
+    return told
 
 
 def processes() -> PartialState:
@@ -213,6 +222,7 @@ class _Photos:
         for name in numbers - empty:
             self._kinds[name] = "integer" if name in whole else "number"
         self._numbers = numbers - empty
+        self._ids = ids
         chunks = pa.chunked_array([chunk for part in ids for chunk in part.chunks], type=pa.string())
         missing = chunks.null_count + int(pc.sum(pc.equal(chunks, "")).as_py() or 0)
         if missing or pc.count_distinct(chunks).as_py() < len(chunks):
@@ -223,6 +233,15 @@ class _Photos:
                 found=f"{missing} rows without one" if missing else f"{often[0].as_py()!r} in several rows",
                 fix="--id_column with another column, or make them differ",
             )  # fmt: skip
+
+    def gone(self, target: Index) -> list[str]:
+        """Ids of the index that are not among these photos."""
+        known = pa.chunked_array([chunk for part in self._ids for chunk in part.chunks], type=pa.string())
+        found: list[str] = []
+        for held in target.scan(columns=[]):
+            names = held.column("id")
+            found += names.filter(pc.invert(pc.is_in(names, value_set=known))).to_pylist()
+        return found
 
     def part(self, start: int, stop: int, limits: images.Limits) -> _Part:
         """Some of the photos, with the hashes of their files in their rows."""

@@ -9,11 +9,11 @@ from typing import Any, Literal
 from datasets import Dataset, DatasetDict
 
 from hf_fashion import images, plots, record, search_sheets, searches
-from hf_fashion import metrics as plain_metrics
 from hf_fashion.arguments import CardArguments, DatasetArguments, SplitArguments
-from hf_fashion.backbones.encoders import SentenceTransformer, picture_net, takes_texts
+from hf_fashion.backbones.encoders import SentenceTransformer, StaticEmbedding, picture_net, takes_texts
 from hf_fashion.backbones.sources import EMBEDDED, ENCODER_FILES, find
 from hf_fashion.errors import InputError, in_range
+from hf_fashion.items import with_words
 from hf_fashion.protocols import Protocol
 
 
@@ -71,11 +71,12 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         },
     )
     text_model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of it."})
-    match: Literal["auto", "image", "text", "both"] = field(
+    match: Literal["auto", "image", "text", "both", "composed"] = field(
         default="auto",
         metadata={
-            "help": "What is brought together: photos of one item, photos and their texts, or both in turns. Default: "
-            "what the photos have."
+            "help": "What is brought together: photos of one item, photos and their texts, or both in turns; "
+            "composed: a photo with words on what is to be different, and the photo that they ask for (a column "
+            "relative_captions, as of fashion_iq). Default: what the photos have."
         },
     )
     dimension: int | None = field(
@@ -106,6 +107,18 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
             "the wrong answer of its pair. 0: the batch alone."
         },
     )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "A larger encoder to learn from, beside --loss: a Hub id or a folder (distillation)."},
+    )
+    teacher_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of it."})
+    teacher_weight: float = field(
+        default=0.5, metadata={"help": "Its share of the loss, 0 to 1; 1: it alone, whatever belongs together."}
+    )
+    lora_rank: int | None = field(
+        default=None, metadata={"help": "LoRA: freeze the nets, learn matrices of this rank beside them; usual: 8."}
+    )
+    lora_alpha: float = field(default=16.0, metadata={"help": "LoRA's scale."})
     mini_batch_size: int | None = field(
         default=None,
         metadata={"help": "Pairs in memory at a time, so that batches may be of any size (GradCache); same result."},
@@ -131,6 +144,20 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         self.refuse_card(self.dataset)
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
         in_range("hard_negatives", self.hard_negatives, 0, 1000)
+        in_range("teacher_weight", self.teacher_weight, 0.0, 1.0)
+        in_range("lora_alpha", self.lora_alpha, 1e-6, 1e6)
+        if self.lora_rank is not None:
+            in_range("lora_rank", self.lora_rank, 1, 1024)
+            if self.freeze != "none":
+                raise InputError(
+                    "--lora_rank with --freeze", expected="one of the two: LoRA freezes the nets itself", found="both",
+                    fix="leave --freeze out",
+                )  # fmt: skip
+        if self.match == "composed" and self.hard_negatives:
+            raise InputError(
+                "--hard_negatives", expected="none with --match composed", found=str(self.hard_negatives),
+                fix="leave it out",
+            )  # fmt: skip
         if self.early_stopping_patience is not None:
             in_range("early_stopping_patience", self.early_stopping_patience, 1, 1e6)
         if self.loss == "triplet" and not self.hard_negatives:
@@ -153,12 +180,15 @@ def reads_texts(model: str, revision: str | None = None) -> bool:
     return "text_config" in config
 
 
-def refuse_without_texts(encoder: SentenceTransformer, kinds: Sequence[str], model: str) -> None:
+def refuse_without_texts(
+    encoder: SentenceTransformer, kinds: Sequence[str], model: str, setting: str = "model"
+) -> None:
     """Raises InputError where texts are to be matched by an encoder of photos alone."""
-    if "text" in kinds and not takes_texts(encoder):
+    if with_words(kinds) and not takes_texts(encoder):
         raise InputError(
-            f"--model {model}", expected="an encoder that takes texts, since texts are matched", found="one of photos",
-            fix="--match image, or its backbone with --text_model words",
+            f"--{setting} {model}", expected="an encoder that takes texts, since texts are matched",
+            found="one of photos",
+            fix="--match image" + ", or its backbone with --text_model words" * (setting == "model"),
         )  # fmt: skip
 
 
@@ -170,10 +200,11 @@ def measure(
     def figures_now(encoder: SentenceTransformer) -> dict[str, float]:
         rows = dataset["validation"]
         made = searches.possible(rows, takes_texts(encoder))  # without distractors: they would take most of the time
-        name = searches.main_search(made)
+        first = searches.main_search(made)
         photos = searches.embed(encoder, rows, batch_size=batch_size, limits=limits)
-        ranks, *_ = searches.ask(encoder, {name: made[name]}, photos)[name]
-        told = plain_metrics.retrieval(ranks, searches.KS, n_resamples=0)
+        asked = {name: protocol for name, protocol in made.items() if searches.kind_of(name) == first}
+        ranks = {name: found[0] for name, found in searches.ask(encoder, asked, photos).items()}
+        told = searches.figures_of(ranks, n_resamples=0)
         return {key: float(told[key]) for key in searches.METRICS}
 
     return figures_now
@@ -205,25 +236,27 @@ def figures(
     """
     figured = results[split]
     rows = record.of_split(predictions, split)
-    made = list(dict.fromkeys(rows["search"]))
-    first = searches.main_search(dict.fromkeys(made))
+    kinds = [searches.kind_of(search) for search in rows["search"]]
+    first = searches.main_search(kinds)
     drawn: dict[str, Any] = {}
     if history:
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
-    keys = [(search, k) for search in sorted(made, key=lambda name: name != first) for k in searches.KS]
-    prefix = {search: "" if search == first else f"{search}/" for search in made}
+    made = sorted(set(kinds), key=lambda kind: (kind != first, kind))
+    keys = [(kind, k) for kind in made for k in searches.KS]
+    prefix = {kind: "" if kind == first else f"{kind}/" for kind in made}
     value, low, high = (
-        [figured[f"{prefix[search]}recall_at_{k}{end}"] for search, k in keys] for end in ("", "_low", "_high")
+        [figured[f"{prefix[kind]}recall_at_{k}{end}"] for kind, k in keys] for end in ("", "_low", "_high")
     )
     drawn["recall"] = plots.intervals(
-        [f"by {'a text' if search == 'text' else 'a photo'}, first {k}" for search, k in keys], value, low, high,
-        [figured[f"{prefix[search]}n"] for search, _ in keys],
+        [f"by {ASKED[kind]}, first {k}" for kind, k in keys], value, low, high,
+        [figured[f"{prefix[kind]}n"] for kind, _ in keys],
         f"Recall among the first k, {split} split",
     )  # fmt: skip
-    chosen = rows.select([row for row, search in enumerate(rows["search"]) if search == first])
+    chosen = rows.select([row for row, kind in enumerate(kinds) if kind == first])
     return drawn | search_sheets.draw(dataset, split, chosen, limits=limits)
 
 
+ASKED = {"image": "a photo", "text": "a text", "composed": "a photo with words"}
 CARD_FIGURES = {
     "recall_at_1": {"type": "recall", "name": "Recall at 1", "args": {"k": 1}},
     "recall_at_5": {"type": "recall", "name": "Recall at 5", "args": {"k": 5}},
@@ -244,6 +277,7 @@ def facts(
     chosen_by: str | None = None,
     kinds: Sequence[str] = ("image", "text"),
     text_model: Mapping[str, Any] | None = None,
+    teacher: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the card says in words.
 
@@ -257,6 +291,7 @@ def facts(
         chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
         kinds: What was brought together in training, as of `matched`.
         text_model: What `backbones.describe` says of another net that reads the texts.
+        teacher: And of an encoder that it learned from.
     """
     made = told[split]
     first = searches.main_search(made)
@@ -266,26 +301,41 @@ def facts(
         selection = f"The checkpoint was chosen by {chosen_by} on the validation split. "
     else:
         selection = "The weights of the last step were taken. " if "train" in dataset else ""
-    near = {"image": "photos of one item near each other", "text": "texts near their photos"}
+    near = {
+        "image": "photos of one item near each other",
+        "text": "texts near their photos",
+        "composed": "a photo and words on what is to be different, added, near the photo that they ask for",
+    }
     opening = f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out; it learned to "
     opening += f"lay {', and '.join(words for kind, words in near.items() if kind in kinds)}."
-    if texts and "text" not in kinds:
+    if texts and not with_words(kinds):
         opening += " It learned from photos alone: texts may fit them less than those of the base model did."
+    made_anew = next((module for module in encoder.modules() if isinstance(module, StaticEmbedding)), None)
+    if made_anew is not None:
+        opening += f" Texts are means over {made_anew.num_embeddings:,} pieces of words, those of the training texts."
     net = picture_net(encoder)
+    asked: dict[str, Any] = {}
+    for name, protocol in made.items():  # the parts of a composed search are one
+        told_of = asked.setdefault(searches.kind_of(name), {"line": "", "n": 0})
+        told_of["line"] = f"{told_of['line']} {protocol.line}".strip()
+        told_of["n"] += len(protocol.queries)
+    if "composed" in asked:
+        asked["composed"]["line"] += " The figures are the means over the categories."
     return {
         "kind": "retrieval",
         "library": "sentence-transformers",
         "opening": opening,
         "needs_timm": net is not None and net.config.model_type == "timm_wrapper",
         "text_model": None if text_model is None else dict(text_model),
+        "teacher": None if teacher is None else dict(teacher),
         "headline_metric": "recall_at_1",
         "card_figures": CARD_FIGURES,
         "labels": [],
         "texts": texts,
         "dimension": width,
-        "searches": {name: {"line": protocol.line, "n": len(protocol.queries)} for name, protocol in made.items()},
+        "searches": asked,
         "main_search": first,
-        "protocol": f"{selection}Measured once. {made[first].line} Intervals: bootstrap over items.",
+        "protocol": f"{selection}Measured once. {asked[first]['line']} Intervals: bootstrap over items.",
         "before": before,
     }
 

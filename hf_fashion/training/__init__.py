@@ -9,7 +9,7 @@ from hf_fashion.training.arguments import (
 )
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.detecting import DetectionCollator, DetectionTrainer
-from hf_fashion.training.lora import add_lora, merge
+from hf_fashion.training.lora import add_lora, add_lora_to_encoder, merge
 from hf_fashion.training.losses import class_weights, classification_loss
 from hf_fashion.training.mixing import MixCollator
 from hf_fashion.training.optimizers import optimizer, parameter_groups
@@ -32,6 +32,7 @@ __all__ = [
     "MovingAverage",
     "StopOnNonFiniteLoss",
     "add_lora",
+    "add_lora_to_encoder",
     "callbacks",
     "checkpoints",
     "class_weights",

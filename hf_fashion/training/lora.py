@@ -14,6 +14,7 @@ from hf_fashion.errors import InputError, extra, in_range
 
 if TYPE_CHECKING:
     from peft import PeftModel
+    from sentence_transformers import SentenceTransformer
 
 # The projections of an attention layer, by the names that transformers' and timm's nets give them.
 _ATTENTION = (
@@ -71,6 +72,34 @@ def add_lora(model: PreTrainedModel, rank: int, alpha: float, dropout: float = 0
     return wrapped
 
 
+def add_lora_to_encoder(encoder: "SentenceTransformer", rank: int, alpha: float) -> "list[PeftModel]":
+    """`add_lora` for the nets of an encoder, that of pictures and that of texts; layers behind them learn in full.
+
+    The encoder is changed in place, and stays one of sentence-transformers. What is returned is for
+    `RetrievalTrainer`, or for `merge`.
+
+    Args:
+        encoder: Whose nets are frozen.
+        rank: See `add_lora`.
+        alpha: See `add_lora`.
+
+    Raises:
+        InputError: As there; or it has no net of transformers.
+    """
+    modules = [module for module in encoder.modules() if isinstance(getattr(module, "model", None), PreTrainedModel)]
+    wrapped = []
+    for module in modules:
+        net: Any = module.model
+        wrapped.append(add_lora(net, rank, alpha))
+        # Not before the net's own `forward`: of CLIP another method is asked.
+        module.register_forward_pre_hook(_hold_nets_in_eval)
+    if not wrapped:
+        raise InputError(
+            "--lora_rank", expected="an encoder with a net of transformers", found="none", fix="leave it out"
+        )
+    return wrapped
+
+
 def merge(model: "PeftModel") -> PreTrainedModel:
     """Adds what was learnt to the weights of the net, and returns it as the plain net that it was, in eval mode.
 
@@ -125,6 +154,12 @@ def _hold_base_in_eval(model: Any, _inputs: Any) -> None:
             continue
         if backbone is None or f"{name}.".startswith(f"{backbone}.") or hasattr(module, "running_mean"):
             module.training = False
+
+
+def _hold_nets_in_eval(module: Any, _inputs: Any) -> None:
+    for name, part in module.model.named_modules():
+        if "lora_" not in name:
+            part.training = False
 
 
 def _heads(model: PreTrainedModel) -> list[str]:

@@ -13,9 +13,10 @@ from hf_fashion import images
 from hf_fashion.augmentation import drawn
 from hf_fashion.data import folded
 from hf_fashion.errors import InputError, in_range
+from hf_fashion.protocols import in_words
 from hf_fashion.training import faults
 
-Kind = Literal["image", "text"]  # what is put beside a photo
+Kind = Literal["image", "text", "composed"]  # what is put beside a photo
 
 
 class Pairs(torch.utils.data.Dataset):
@@ -85,6 +86,57 @@ class Pairs(torch.utils.data.Dataset):
     def _photo(self, row: int) -> Any:
         photo = images.decode(self.dataset[row]["image"], limits=self.limits)
         return photo if self.augment is None else self.augment(photo)
+
+
+class ComposedPairs(Pairs):
+    """What a photo and words about a change ask for, by (number of the change, kind): the photo, the words, a photo of
+    the item that they ask for. Drawn as of `Pairs`.
+
+    Args:
+        rows: Columns `image`, `item_id` and `relative_captions`, as `protocols.composed` reads them.
+        seed: Of the draws.
+        augment: See `Pairs`.
+        limits: See there.
+
+    Raises:
+        InputError: No change asks for an item that is there.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        seed: int,
+        *,
+        augment: Callable[[Any], Any] | None = None,
+        limits: images.Limits = images.LIMITS,
+    ) -> None:
+        super().__init__(rows, seed, augment=augment, limits=limits)
+        changes = [
+            (row, change["target"], in_words(change["captions"]))
+            for row, several in enumerate(rows.with_format(None)["relative_captions"])
+            for change in several or ()
+        ]
+        there = [change for change in changes if change[1] in self._of_item]
+        if not there:
+            raise InputError(
+                "column relative_captions", expected="changes that ask for an item of the training split",
+                found=f"{len(changes)} changes, of none of which the target is there" if changes else "no change",
+                fix="`target` is an item_id of the same split",
+            )  # fmt: skip
+        self._references = [row for row, _, _ in there]
+        self.items, self.texts = [item for _, item, _ in there], [words for *_, words in there]
+        self.groups = together(self.items, [None] * len(there))
+
+    def __getitem__(self, key: tuple[int, Kind] | tuple[int, Kind, int]) -> dict[str, Any]:
+        """The change {anchor, words, target}."""
+        number, kind, *_ = key
+        row, answers = self._references[number], self._of_item[self.items[number]]
+
+        def make(_: dict[str, Any]) -> dict[str, Any]:
+            asked = {"anchor": self._photo(row), "words": self.texts[number]}
+            return {**asked, "target": self._photo(answers[int(torch.randint(len(answers), ()))]), faults.ROW: row}
+
+        return drawn(make, {}, f"{self.seed}/{self.epoch}/{number}/{kind}", keyed=False)
 
 
 def together(items: Sequence[str], texts: Sequence[str | None]) -> np.ndarray:

@@ -3,12 +3,12 @@
 The Trainer is sentence-transformers' own, with the guard of all ours.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -17,7 +17,9 @@ from transformers.trainer_utils import TrainOutput
 from hf_fashion.errors import InputError, extra, in_range
 from hf_fashion.training import faults
 from hf_fashion.training.arguments import FashionTrainingArguments
+from hf_fashion.training.encoder_losses import CACHED
 from hf_fashion.training.guarded import GuardedTrainer
+from hf_fashion.training.lora import merge
 from hf_fashion.training.pairs import DistinctBatches, Kind, Pairs
 from hf_fashion.training.trainer import PassEpochOn, StopOnNonFiniteLoss
 
@@ -32,8 +34,8 @@ with extra("training of an encoder", "sentence-transformers", "retrieve"):
     from sentence_transformers.sentence_transformer import losses
     from sentence_transformers.sentence_transformer.modules import StaticEmbedding, Transformer
 
-BOTH_WAYS: Any = ("query_to_doc", "doc_to_query")
 LOSS = "loss.safetensors"  # in a checkpoint, what a loss learns itself
+ADAPTER = "adapter_model.safetensors"  # in a checkpoint of LoRA, what learns
 # Settings of sentence-transformers for columns and batches that are made here.
 _NOT_USED = ("prompts", "router_mapping")
 
@@ -75,17 +77,28 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
 
     Args:
         *args: Of `SentenceTransformerTrainer`; `train_dataset` is a `Pairs`.
-        kinds: What is put beside the photos: other photos, texts, or both in turns.
+        kinds: What is put beside the photos: other photos, texts, both in turns, or texts that say what is to be
+            different (`ComposedPairs`).
+        teacher: Of a `TeacherLoss`.
+        lora: What `lora.add_lora_to_encoder` gave: a checkpoint holds what learns alone, and `train` ends with the
+            encoder as the plain one that it was.
         **kwargs: Of that.
     """
 
-    def __init__(self, *args: Any, kinds: Sequence[Kind] = ("image",), **kwargs: Any) -> None:
-        self.kinds = tuple(kinds)
+    def __init__(
+        self,
+        *args: Any,
+        kinds: Sequence[Kind] = ("image",),
+        teacher: SentenceTransformer | None = None,
+        lora: Sequence[Any] = (),
+        **kwargs: Any,
+    ) -> None:
+        self.kinds, self._lora = tuple(kinds), list(lora)
         encoder = kwargs["model"] if "model" in kwargs else args[0]
-        kwargs.setdefault("data_collator", PairCollator(encoder))
+        kwargs.setdefault("data_collator", PairCollator(encoder, teacher))
         super().__init__(*args, **kwargs)
         # Each part of a cached batch passes the net by itself, and the last one alone is waited for.
-        self._cached = any(isinstance(one, _CACHED) for one in cast(nn.Module, self.loss).modules())
+        self._cached = any(isinstance(one, CACHED) for one in cast(nn.Module, self.loss).modules())
         handler = self.accelerator.ddp_handler
         if self._cached and handler is not None:
             handler.find_unused_parameters = True
@@ -106,6 +119,10 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         """`GuardedTrainer.train`; see the class."""
         done = super().train(*args, **kwargs)
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        while self._lora:
+            merge(self._lora.pop())
+        with contextlib.suppress(OSError):  # sentence-transformers makes a folder for figures that go elsewhere here
+            (Path(str(self.args.output_dir)) / "eval").rmdir()
         return done
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
@@ -134,14 +151,33 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         if own and self.args.should_save:
             save_file(own, written / LOSS)
 
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        if not self._lora:
+            super()._save(output_dir, state_dict)
+            return
+        folder = Path(str(output_dir or self.args.output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: own.detach().cpu().contiguous() for name, own in self._learning().items()}, folder / ADAPTER)
+
+    def _learning(self) -> dict[str, nn.Parameter]:
+        """What learns of the encoder."""
+        net = self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=True)
+        return {name: own for name, own in net.named_parameters() if own.requires_grad}
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint)
-        own, path = self._of_loss(), Path(resume_from_checkpoint) / LOSS
+        if self._lora:
+            self._take(Path(resume_from_checkpoint) / ADAPTER, self._learning(), "the --lora_rank and --model")
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint)
+        self._take(Path(resume_from_checkpoint) / LOSS, self._of_loss(), "the loss")
+
+    def _take(self, path: Path, own: Mapping[str, nn.Parameter], what: str) -> None:
         stored = load_file(path) if path.is_file() else {}
-        if stored.keys() != own.keys():
+        if {name: value.shape for name, value in stored.items()} != {name: value.shape for name, value in own.items()}:
             raise InputError(
-                f"{LOSS} of checkpoint {resume_from_checkpoint}", expected=", ".join(own) or "none",
-                found=", ".join(stored) or "none", fix="resume with the loss that wrote the checkpoint",
+                f"{path.name} of checkpoint {path.parent}", expected=f"{len(own)} tensors, as this run learns them",
+                found=f"{len(stored)}" if len(stored) != len(own) else "others",
+                fix=f"resume with {what} that wrote the checkpoint",
             )  # fmt: skip
         with torch.no_grad():
             for name, value in stored.items():
@@ -153,7 +189,7 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
             super()._take_smaller_batches(error)
             return
         batch = self.args.per_device_train_batch_size
-        now = next((one.mini_batch_size for one in parts if isinstance(one, _CACHED)), None)
+        now = next((one.mini_batch_size for one in parts if isinstance(one, CACHED)), None)
         size = faults.smaller(batch if now is None else now)
         in_parts = now is not None or (
             any(isinstance(one, losses.MultipleNegativesRankingLoss) for one in parts)
@@ -207,14 +243,25 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
 
 
 class PairCollator(BaseDataCollator):
-    """Pairs -> a batch; the numbers of the rows go along for messages."""
+    """Pairs -> a batch; the numbers of the rows go along for messages.
 
-    def __init__(self, encoder: SentenceTransformer) -> None:
+    Args:
+        encoder: That learns.
+        teacher: For it all columns come once more, as it takes them, behind those of the encoder.
+    """
+
+    def __init__(self, encoder: SentenceTransformer, teacher: SentenceTransformer | None = None) -> None:
         super().__init__(preprocess_fn=encoder.preprocess)
+        self.teacher = teacher
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Any]:
         rows = [pair.pop(faults.ROW) for pair in features]
-        return {**super().__call__(features), faults.ROWS: torch.tensor(rows)}
+        batch = super().__call__(features)
+        if self.teacher is not None:
+            for name in features[0]:
+                told = self.teacher.preprocess([pair[name] for pair in features])
+                batch |= {f"teacher_{name}_{key}": value for key, value in told.items()}
+        return {**batch, faults.ROWS: torch.tensor(rows)}
 
 
 class Measured(BaseEvaluator):
@@ -233,98 +280,6 @@ class Measured(BaseEvaluator):
         self, model: Any, output_path: str | None = None, epoch: float = -1, steps: int = -1
     ) -> dict[str, float]:
         return dict(self.measure(model))
-
-
-class SigmoidLoss(nn.Module):
-    """SigLIP's loss: each pair of the batch by itself is right or wrong (Zhai et al. 2023, arXiv 2303.15343).
-
-    It learns its scale and its bias; they are the loss's, not the encoder's.
-
-    Args:
-        model: The encoder.
-        temperature: At the start, as one over the scale; the paper begins at 0.1.
-        bias: At the start; the paper's.
-    """
-
-    def __init__(self, model: SentenceTransformer, temperature: float = 0.1, bias: float = -10.0) -> None:
-        super().__init__()
-        self.model = model
-        self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / temperature))))
-        self.bias = nn.Parameter(torch.tensor(bias))
-
-    def forward(self, sentence_features: Sequence[dict[str, torch.Tensor]], labels: Any) -> torch.Tensor:
-        told = [self.model(dict(features))["sentence_embedding"] for features in sentence_features]
-        left, right = (nn.functional.normalize(vectors, dim=1) for vectors in (told[0], torch.cat(told[1:])))
-        logits = left @ right.T * self.log_scale.exp() + self.bias
-        signs = 2 * torch.eye(*logits.shape, device=logits.device) - 1
-        return -nn.functional.logsigmoid(signs * logits).sum() / len(left)
-
-
-_CACHED = losses.CachedMultipleNegativesRankingLoss
-
-
-def retrieval_loss(
-    encoder: SentenceTransformer,
-    kind: Literal["contrastive", "sigmoid", "triplet"] = "contrastive",
-    *,
-    temperature: float = 0.05,
-    margin: float = 0.2,
-    mini_batch_size: int | None = None,
-    dimensions: Sequence[int] = (),
-) -> nn.Module:
-    """The loss of an encoder.
-
-    Args:
-        encoder: Whose it is.
-        kind: `contrastive`: of all answers of the batch the right one is to be told, both ways (InfoNCE, as CLIP and
-            sentence-transformers' multiple negatives); `sigmoid`: SigLIP's; `triplet`: the right answer nearer than
-            the wrong one by a margin, for pairs with wrong answers.
-        temperature: Of `contrastive`, and `sigmoid` at its start.
-        margin: Of `triplet`, in cosine distance.
-        mini_batch_size: Pairs that are in memory at a time, of batches of any size, with the same result (GradCache,
-            Gao et al. 2021, arXiv 2101.06983); for `contrastive`.
-        dimensions: Of Matryoshka (Kusupati et al. 2022, arXiv 2205.13147): the first so many numbers of a vector are
-            to be a good vector, too.
-
-    Raises:
-        InputError: A value out of its range, or settings that do not go together.
-    """
-    in_range("temperature", temperature, 1e-3, 10.0)
-    in_range("margin", margin, 0.0, 2.0)
-    if mini_batch_size is not None and (kind != "contrastive" or mini_batch_size < 1):
-        raise InputError(
-            f"--mini_batch_size {mini_batch_size}", expected="1 or more, with --loss contrastive",
-            found=f"--loss {kind}", fix="leave it out",
-        )  # fmt: skip
-    if mini_batch_size is not None and any(isinstance(module, StaticEmbedding) for module in encoder.modules()):
-        raise InputError(
-            f"--mini_batch_size {mini_batch_size}", expected="none with a text model of words",
-            found="one", fix="leave it out, or name another --text_model",
-        )  # fmt: skip
-    width = int(encoder.get_embedding_dimension() or 0)
-    odd = [one for one in dimensions if not 1 <= one <= width]
-    if odd:
-        raise InputError(
-            f"--matryoshka {' '.join(map(str, dimensions))}", expected=f"1 to {width}: so long is a vector",
-            found=str(odd[0]), fix=f"--matryoshka {width // 2} {width // 4}",
-        )  # fmt: skip
-    made: nn.Module
-    if kind == "sigmoid":
-        made = SigmoidLoss(encoder, temperature)
-    elif kind == "triplet":
-        made = losses.TripletLoss(encoder, losses.TripletDistanceMetric.COSINE, margin)
-    elif mini_batch_size is not None:
-        made = losses.CachedMultipleNegativesRankingLoss(
-            encoder, scale=1 / temperature, mini_batch_size=mini_batch_size, directions=BOTH_WAYS,
-            partition_mode="per_direction",
-        )  # fmt: skip
-    else:
-        made = losses.MultipleNegativesRankingLoss(
-            encoder, scale=1 / temperature, directions=BOTH_WAYS, partition_mode="per_direction"
-        )
-    if dimensions:
-        made = losses.MatryoshkaLoss(encoder, made, sorted({*dimensions, width}, reverse=True))
-    return made
 
 
 def encoder_optimizer(loss: nn.Module, args: Any, head_learning_rate: float | None) -> torch.optim.Optimizer | None:
