@@ -7,6 +7,7 @@ This module knows no trainer and no task: it takes objects with `save_pretrained
 
 import contextlib
 import importlib.metadata
+import inspect
 import itertools
 import json
 import os
@@ -355,7 +356,8 @@ def write(
     others = {split: dict(figures) for split, figures in results.items() if split != reported}
     with writing(f"the results in {folder}"):
         if model is not None:
-            model.save_pretrained(folder)
+            cards = "create_model_card" in inspect.signature(model.save_pretrained).parameters
+            model.save_pretrained(folder, **({"create_model_card": False} if cards else {}))  # ours comes later
             # A timm processor lies in the model's config.json; its own save_pretrained does nothing but warn.
             if processor is not None and type(processor).__name__ != "TimmWrapperImageProcessor":
                 processor.save_pretrained(folder)

@@ -152,11 +152,11 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
             save_file(own, written / LOSS)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        if not self._lora:
-            super()._save(output_dir, state_dict)
-            return
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
+        if not self._lora:  # without a card, and the pickle of the settings, which nobody reads
+            self.accelerator.unwrap_model(self.model).save_pretrained(str(folder), create_model_card=False)
+            return
         save_file({name: own.detach().cpu().contiguous() for name, own in self._learning().items()}, folder / ADAPTER)
 
     def _learning(self) -> dict[str, nn.Parameter]:
