@@ -3,11 +3,18 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from datasets import Dataset, Image
 
 from hf_fashion import backbones, images
 from hf_fashion.augmentation import Augmented, crop_and_flip
 from hf_fashion.streaming import Stream, StreamedExamples
+from hf_fashion.training.features import Rows
+
+
+def is_fixed(smallest_crop: float = 0.5, flip: bool = True, policy: str = "none") -> bool:
+    """Whether training photos are shown alike in every epoch: see `augmentation.crop_and_flip`."""
+    return smallest_crop == 1.0 and not flip and policy == "none"
 
 
 def of_training(
@@ -19,9 +26,10 @@ def of_training(
     seed: int,
     keyed: bool = False,
     limits: images.Limits = images.LIMITS,
+    features: np.ndarray | None = None,
     **augment: Any,
-) -> Augmented | StreamedExamples:
-    """Rows -> examples (pixel_values, labels), augmented anew in each epoch.
+) -> Augmented | StreamedExamples | Rows:
+    """Rows -> examples (pixel_values, labels), augmented anew in each epoch; as in an evaluation where `is_fixed`.
 
     Args:
         dataset: Canonical rows.
@@ -31,9 +39,19 @@ def of_training(
         seed: Of the random crops.
         keyed: See `augmentation.Augmented`.
         limits: See `images.decode`.
+        features: Of a frozen backbone (rows, ...), in the place of the photos: see `training.features`.
         **augment: See `augmentation.crop_and_flip`.
     """
-    transform = crop_and_flip(backbones.input_spec(processor), **augment)
+    if features is not None:
+        return Rows(dataset, features, target)
+    transform: Callable[[Any], Any]
+    if is_fixed(**augment):
+
+        def transform(photo: Any) -> Any:
+            return processor(photo, return_tensors="pt")["pixel_values"][0]
+
+    else:
+        transform = crop_and_flip(backbones.input_spec(processor), **augment)
 
     def example(row: dict[str, Any]) -> dict[str, Any]:
         return {"pixel_values": transform(images.decode(row["image"], limits=limits)), "labels": target(row)}
@@ -51,8 +69,11 @@ def of_evaluation(
     target: Callable[[Mapping[str, Any]], Any],
     *,
     limits: images.Limits = images.LIMITS,
-) -> Dataset:
+    features: np.ndarray | None = None,
+) -> Dataset | Rows:
     """Rows -> examples (pixel_values, labels) as the processor alone makes them; see `of_training`."""
+    if features is not None:
+        return Rows(dataset, features, target)
 
     def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
         photos = [images.decode(photo, limits=limits) for photo in rows["image"]]

@@ -15,13 +15,15 @@ The first, with nothing typed, is `--config classify-efficientnet-lite0` on the 
 
 import sys
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from transformers import set_seed
 
-from hf_fashion import backbones, cards, checks, data, hub, images, record, settings, streaming, training
+from hf_fashion import backbones, cards, checks, data, examples, hub, images, record, settings, streaming, training
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
+from hf_fashion.training import features
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
 
@@ -64,6 +66,25 @@ def read(args: Any, method: Any, training_args: Any) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+def features_of(
+    task: Any, model: Any, processor: Any, dataset: Any, args: Any, method: Any, training_args: Any
+) -> tuple[Any, dict[str, Any]]:
+    """What a frozen backbone says of each photo, once for all epochs, where it says the same in each."""
+    if args.feature_cache == "off" or args.freeze != "backbone" or args.streaming or method.mixes:
+        return None, {}
+    if not examples.is_fixed(args.smallest_crop, args.flip, method.augment):
+        print("the backbone is frozen: with --smallest_crop 1 --no_flip it would see each photo once, not every epoch")
+        return None, {}
+    prepared = [task.prepare(dataset[split], processor, limits=args.limits) for split in ("train", "validation")]
+    held, seen, reason = features.held_for(model, processor, training_args, *prepared)
+    if reason:
+        print(f"features are computed in every epoch: {reason}")
+    elif training_args.process_index == 0:
+        kept = "to the bit" if held.exact else "but for rounding, in the last batch of an epoch"
+        print(f"features of {sum(map(len, seen.values()))} photos are computed once; the same, {kept}")
+    return held, seen
+
+
 def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.Run:
     """`sweep`: the command of the sweep that this run is a part of, whose test photos are left alone."""
     argv = list(sys.argv[1:] if argv is None else argv) or DEFAULT
@@ -104,10 +125,11 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         dataset=report.to_dict(), base_model=None if args.from_scratch else base_model["base_model"],
     )  # fmt: skip
 
+    held, seen = features_of(task, model, processor, dataset, args, method, training_args)
     train = task.prepare(
         dataset["train"], processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
-        keyed=method.mixes, limits=args.limits, smallest_crop=args.smallest_crop, flip=args.flip,
-        policy=method.augment,
+        keyed=method.mixes, limits=args.limits, features=seen.get("train"), smallest_crop=args.smallest_crop,
+        flip=args.flip, policy=method.augment,
     )  # fmt: skip
     if method.lora_rank:
         model = training.add_lora(model, method.lora_rank, method.lora_alpha)
@@ -116,7 +138,9 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         args=training_args,
         processing_class=processor,
         train_dataset=train,
-        eval_dataset=task.prepare(dataset["validation"], processor, limits=args.limits),
+        eval_dataset=task.prepare(
+            dataset["validation"], processor, limits=args.limits, features=seen.get("validation")
+        ),
         compute_metrics=task.metrics(classes),
         compute_loss_func=task.loss(
             classes, dataset["train"], weights=method.power["class_weights"], focal_gamma=method.focal_gamma,
@@ -136,14 +160,18 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         run.note(command=sweep)  # classify's own, typed again, would measure the test photos
     with run:
         clock = time.perf_counter(), time.process_time()
-        trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+        with held.taken(trainer) if held else nullcontext():
+            trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
+            validated = trainer.evaluate() if sweep is not None else {}
+        if held:
+            run.note(feature_cache={"photos": sum(map(len, seen.values())), "exact": held.exact})
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1],
             dataset=checks.after_training(dataset, report).to_dict(),
         )  # fmt: skip
         if sweep is not None:
             run.note(
-                metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=trainer.evaluate(),
+                metric=training_args.metric_for_best_model.removeprefix("eval_"), validation=validated,
                 history=trainer.state.log_history,
             )  # fmt: skip
             return run

@@ -56,6 +56,7 @@ def prepare(
     balance: float = 0.0,
     keyed: bool = False,
     limits: images.Limits = images.LIMITS,
+    features: Any = None,
     **augment: Any,
 ) -> Any:
     """Rows (image, a column for each group) -> examples (pixel_values, labels), made when they are asked for.
@@ -74,9 +75,9 @@ def prepare(
 
     if train:
         return examples.of_training(
-            dataset, processor, columns, target, seed=seed, keyed=keyed, limits=limits, **augment
+            dataset, processor, columns, target, seed=seed, keyed=keyed, limits=limits, features=features, **augment
         )
-    return examples.of_evaluation(dataset, processor, columns, target, limits=limits)
+    return examples.of_evaluation(dataset, processor, columns, target, limits=limits, features=features)
 
 
 def metrics(groups: Sequence[Group]) -> Callable[[EvalPrediction], dict[str, float]]:

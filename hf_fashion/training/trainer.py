@@ -151,7 +151,7 @@ class FashionTrainer(GuardedTrainer):
 
     def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, Any, Any]:
         """`Trainer.prediction_step` on the rows that are no filling; predictions are filled up again afterwards."""
-        gradient_state, size = self.accelerator.gradient_state, len(inputs["pixel_values"])
+        gradient_state, size = self.accelerator.gradient_state, len(inputs["labels"])
         left = gradient_state.remainder if gradient_state.end_of_dataloader and self.args.world_size > 1 else 0
         if left <= 0:
             return super().prediction_step(model, inputs, *args, **kwargs)
