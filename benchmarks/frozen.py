@@ -1,0 +1,123 @@
+"""A head on a frozen backbone, ten epochs: the bare Trainer runs the backbone in each, ours once.
+
+    python benchmarks/frozen.py --dataset clothing --photos 256     # a folder that `data.load` reads; else the sample
+    python benchmarks/frozen.py --model runs/mine --rounds 7
+
+Peer: `transformers.Trainer` on the photos of a `datasets.Dataset`, opened and prepared by the checkpoint's image
+processor in each epoch, the backbone frozen and in eval mode. Ours: the same Trainer, settings and order of rows, on
+features (`training.features`). Each side runs in a process of its own, in alternating order; hashing and writing are
+part of ours. Gate: the head's weights are the same to the bit, or the ratio is void. `again` is a second training on
+the features that are there, with another learning rate, as in a sweep.
+"""
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+SIDES = ("peer", "ours", "again")
+
+
+def train(side: str, args: argparse.Namespace) -> None:
+    """One training; prints what it took, and a hash of the head."""
+    import torch
+    from transformers import Trainer, TrainingArguments, default_data_collator, set_seed
+
+    from hf_fashion import backbones, checks, data
+    from hf_fashion.tasks import classify
+    from hf_fashion.training import features
+    from hf_fashion.training.losses import classification_loss
+
+    torch.set_num_threads(1)
+    dataset, report = data.load(args.dataset, classify.COLUMNS)
+    checks.check(dataset, report)
+    rows = dataset["train"].shuffle(seed=0).select(range(min(args.photos, len(dataset["train"]))))
+    set_seed(0)
+    names = rows.features["label"].names
+    net, processor = backbones.load_classifier(args.model, names, freeze="backbone", from_scratch=args.from_scratch)
+    net = net.to(memory_format=torch.channels_last)
+    settings = TrainingArguments(
+        output_dir=args.folder, num_train_epochs=args.epochs, per_device_train_batch_size=32, use_cpu=True,
+        learning_rate=3e-3 if side == "again" else 1e-3, save_strategy="no", report_to="none", disable_tqdm=True,
+        remove_unused_columns=False, label_names=["labels"], seed=0, logging_strategy="no",
+    )  # fmt: skip
+    prepared = classify.prepare(rows, processor)
+    wall, cpu = time.perf_counter(), time.process_time()
+    held, seen = None, None
+    if side != "peer":
+        held = features.Features(net, processor, settings)
+        seen = held.of(prepared, 32, in_order=False)
+    trainer = Trainer(
+        model=net, args=settings, data_collator=default_data_collator, compute_loss_func=classification_loss(),
+        train_dataset=prepared if seen is None else classify.prepare(rows, processor, features=seen),
+    )  # fmt: skip
+    if held is None:
+        trainer.train()
+    else:
+        with held.taken(trainer):
+            trainer.train()
+    told = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    [head] = backbones.freezing.head_layers(net)
+    weights = b"".join(value.numpy().tobytes() for value in head.state_dict().values())
+    print("told " + json.dumps(told | {"head": hashlib.blake2b(weights).hexdigest(), "photos": len(rows)}))
+
+
+def run(side: str, args: argparse.Namespace, cache: str) -> dict:
+    words = [sys.executable, __file__, "--side", side, "--model", args.model, "--dataset", args.dataset]
+    words += ["--photos", str(args.photos), "--epochs", str(args.epochs)]
+    words += ["--from_scratch"] if args.from_scratch else []
+    with tempfile.TemporaryDirectory() as folder:
+        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_FASHION_CACHE": cache, "TQDM_DISABLE": "1"}
+        done = subprocess.run([*words, "--folder", folder], env=env, capture_output=True, text=True)
+    line = next((line for line in done.stdout.splitlines() if line.startswith("told ")), None)
+    if line is None:
+        raise SystemExit(done.stderr)
+    return json.loads(line.removeprefix("told "))
+
+
+def span(values: list[float], digits: int = 1) -> str:
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--from_scratch", action="store_true", help="Weights at random, where none can be had.")
+    parser.add_argument("--dataset", default="sample")
+    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="Write the figures here, too.")
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.side:
+        train(args.side, args)
+        return
+    told: dict[str, list[dict]] = {side: [] for side in SIDES}
+    for number in range(args.rounds):
+        with tempfile.TemporaryDirectory() as cache:
+            for side in ("peer", "ours") if number % 2 == 0 else ("ours", "peer"):
+                told[side].append(run(side, args, cache))
+            told["again"].append(run("again", args, cache))
+    same = all(one["head"] == other["head"] for one, other in zip(told["peer"], told["ours"], strict=True))
+    print(f"{args.model}, {told['peer'][0]['photos']} photos, {args.epochs} epochs, {args.rounds} rounds, one thread")
+    print(f"head weights the same to the bit: {'yes' if same else 'NO: the ratios are void'}\n")
+    print("| training | CPU s | wall s | peer to it, CPU |\n|---|---|---|---|")
+    for side in SIDES:
+        ratios = [peer["cpu"] / one["cpu"] for peer, one in zip(told["peer"], told[side], strict=True)]
+        cpu, wall = (span([one[name] for one in told[side]], 2) for name in ("cpu", "wall"))
+        print(f"| {side} | {cpu} | {wall} | {span(ratios) if same or side == 'peer' else 'void'} |")
+    if args.json:
+        args.json.write_text(json.dumps({"same": same, "rounds": told}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
