@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
-from hf_fashion.recipes import check, crop, score, sweep
+from hf_fashion.recipes import check, crop, predict, score, sweep, tag
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
 from hf_fashion.recipes import retrieve as retrieve_recipe
@@ -22,6 +22,7 @@ RECIPES = {
     "retrieve": (retrieve_recipe, retrieve.Arguments, retrieving.RetrievalTrainingArguments),
     "score": (score, score.Arguments),
     "sweep": (sweep, classify.Arguments),
+    "tag": (tag, tag.Arguments),
 }
 OF_SWEEPS = {"--try", "--search", "--trials", "--seeds", "--resume"}
 
@@ -76,6 +77,8 @@ def test_settings_named_in_the_prose_exist():
             crop.Arguments,
             detect.Arguments,
             retrieve.Arguments,
+            tag.Arguments,
+            predict.Arguments,
             training.MethodArguments,
             training.FashionTrainingArguments,
         )  # fmt: skip

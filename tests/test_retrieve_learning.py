@@ -60,10 +60,11 @@ def test_what_lora_learns_ends_in_the_plain_encoder(place, tmp_path, model):
     end = encoder.state_dict()
     assert end.keys() == start.keys() and all(end[name].shape == start[name].shape for name in start)
     changed = {name for name in start if not torch.equal(start[name], end[name])}
-    assert changed and all(name.endswith("weight") for name in changed)
+    assert changed and all(name.endswith(("weight", "logit_scale")) for name in changed)
     if model == "clip":
-        assert {name.split(".")[2] for name in changed} == {"vision_model", "text_model"}
-        assert all("_proj" in name and "self_attn" in name for name in changed)
+        assert {name.split(".")[2] for name in changed} == {"vision_model", "text_model", "logit_scale"}
+        assert all("_proj" in name and "self_attn" in name for name in changed - {"0.model.logit_scale"})
+        assert float(picture_net(encoder).logit_scale.exp()) == pytest.approx(20)  # one over the temperature
     else:
         assert any(name.startswith("1.") or ".linear" in name for name in changed)  # the new layer, in full
     encoder.save_pretrained(str(tmp_path / "saved"))

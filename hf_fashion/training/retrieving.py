@@ -4,6 +4,7 @@ The Trainer is sentence-transformers' own, with the guard of all ours.
 """
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers.trainer_utils import TrainOutput
 
+from hf_fashion.backbones.encoders import picture_net
 from hf_fashion.errors import InputError, extra, in_range
 from hf_fashion.training import faults
 from hf_fashion.training.arguments import FashionTrainingArguments
@@ -38,6 +40,9 @@ LOSS = "loss.safetensors"  # in a checkpoint, what a loss learns itself
 ADAPTER = "adapter_model.safetensors"  # in a checkpoint of LoRA, what learns
 # Settings of sentence-transformers for columns and batches that are made here.
 _NOT_USED = ("prompts", "router_mapping")
+
+
+_CONTRASTIVE = (losses.MultipleNegativesRankingLoss, CACHED)
 
 
 @dataclass
@@ -119,11 +124,21 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         """`GuardedTrainer.train`; see the class."""
         done = super().train(*args, **kwargs)
         self.accelerator.unwrap_model(self.model, keep_fp32_wrapper=False)
+        self._tell_scale()
         while self._lora:
             merge(self._lora.pop())
         with contextlib.suppress(OSError):  # sentence-transformers makes a folder for figures that go elsewhere here
             (Path(str(self.args.output_dir)) / "eval").rmdir()
         return done
+
+    def _tell_scale(self) -> None:
+        """Writes the temperature that a net learned with into the net, where it has a place for it (CLIP): what reads
+        probabilities from it (zero-shot pipelines) multiplies by that."""
+        own = getattr(picture_net(self.accelerator.unwrap_model(self.model)), "logit_scale", None)
+        losses_ = [one for one in cast(nn.Module, self.loss).modules() if isinstance(one, _CONTRASTIVE)]
+        if isinstance(own, nn.Parameter) and losses_:
+            with torch.no_grad():
+                own.fill_(math.log(losses_[0].scale))
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss: Any = super().compute_loss(*args, **kwargs)
