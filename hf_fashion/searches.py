@@ -206,9 +206,16 @@ def _names(rows: Dataset) -> list[str]:
     return [str(name) for name in rows.with_format(None)["source_row"]]
 
 
-def evaluate(predictions: Dataset, seed: int = 42) -> dict[str, dict[str, Any]]:
-    """Split -> figures, with 95 % intervals over items: those of the main search by their names, of the other one with
-    its name in front (`image/recall_at_1`)."""
+def evaluate(predictions: Dataset, seed: int = 42, *, shared_items: bool = False) -> dict[str, dict[str, Any]]:
+    """Split -> figures, with 95 % intervals: those of the main search by their names, of the other one with its name
+    in front (`image/recall_at_1`).
+
+    Args:
+        predictions: Of `predict`.
+        seed: Of the bootstrap.
+        shared_items: Items are classes: those there are, so that photos are drawn; else whole items are, since other
+            photos of a shop are of other items.
+    """
     first = main_search(predictions["search"])
     results: dict[str, dict[str, Any]] = {}
     kinds = [kind_of(search) for search in predictions["search"]]
@@ -218,18 +225,21 @@ def evaluate(predictions: Dataset, seed: int = 42) -> dict[str, dict[str, Any]]:
             of_kind = {}
             for split in dict.fromkeys(chosen["split"]):
                 ranks, groups = _by_search(record.of_split(chosen, split))
-                of_kind[split] = figures_of(ranks, groups=groups, seed=seed)
+                of_kind[split] = figures_of(ranks, groups=None if shared_items else groups, seed=seed)
         else:
-            of_kind = metric_modules.by_split("fashion_retrieval", chosen, lambda rows: _inputs(rows, seed))
+            of_kind = metric_modules.by_split(
+                "fashion_retrieval", chosen, lambda rows: _inputs(rows, seed, shared_items)
+            )
         for split, told in of_kind.items():
             named = told if kind == first else {f"{kind}/{name}": value for name, value in told.items()}
             results.setdefault(split, {}).update(named)
     return results
 
 
-def _inputs(rows: Dataset, seed: int) -> dict[str, Any]:
+def _inputs(rows: Dataset, seed: int, shared_items: bool) -> dict[str, Any]:
     plain = rows.with_format(None)
-    return {"predictions": plain["ranks"], "groups": list(plain["item_id"]), "ks": list(KS), "seed": seed}
+    groups = None if shared_items else list(plain["item_id"])
+    return {"predictions": plain["ranks"], "groups": groups, "ks": list(KS), "seed": seed}
 
 
 def _by_search(rows: Dataset) -> tuple[dict[str, list[np.ndarray]], dict[str, list[str]]]:
@@ -243,27 +253,28 @@ def _by_search(rows: Dataset) -> tuple[dict[str, list[np.ndarray]], dict[str, li
     return ranks, groups
 
 
-def gained(before: Dataset, after: Dataset, split: str = "test") -> dict[str, dict[str, Any]]:
+def gained(
+    before: Dataset, after: Dataset, split: str = "test", *, shared_items: bool = False
+) -> dict[str, dict[str, Any]]:
     """What a training was worth: recall at 1 and at 10 of the main search before and after it, on the same queries.
 
     Args:
         before: Of `predict`, with the encoder as it came.
         after: The same with the trained one.
         split: Of the queries.
+        shared_items: See `evaluate`.
 
     Returns:
-        Figure -> what `metrics.paired` says; `a` is after the training, `b` before it.
+        Figure -> what `metrics.paired` says, or `metrics.paired_by_item` where an item asks several times; `a` is
+        after the training, `b` before it.
     """
     first = main_search(after["search"])
-    hits = []
+    hits, items = [], []
     for told in (after, before):
         rows = record.of_split(told, split)
-        hits.append(
-            [
-                min(ranks)
-                for ranks, search in zip(rows["ranks"], rows["search"], strict=True)
-                if kind_of(search) == first
-            ]
-        )
-    best = [np.asarray(ranks) for ranks in hits]
-    return {f"recall_at_{k}": plain_metrics.paired(best[0] <= k, best[1] <= k) for k in (1, 10)}
+        asked = [row for row, search in enumerate(rows["search"]) if kind_of(search) == first]
+        hits.append(np.asarray([min(ranks) for ranks in rows.select(asked)["ranks"]]))
+        items = list(rows.select(asked)["item_id"])
+    if shared_items or len(set(items)) == len(items):
+        return {f"recall_at_{k}": plain_metrics.paired(hits[0] <= k, hits[1] <= k) for k in (1, 10)}
+    return {f"recall_at_{k}": plain_metrics.paired_by_item(hits[0] <= k, hits[1] <= k, items) for k in (1, 10)}

@@ -147,7 +147,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         # Measured once, after everything was chosen on validation.
         predictions, asked = searches.predict(encoder, dataset, batch_size=batch, limits=args.limits)
         chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
-        results = searches.evaluate(predictions)
+        results = searches.evaluate(predictions, shared_items=args.shared_items)
         figures = retrieve.figures(
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
@@ -166,11 +166,12 @@ def main(argv: list[str] | None = None) -> record.Run:
                 dataset,
                 asked,
                 results,
-                searches.gained(untrained, predictions),
+                searches.gained(untrained, predictions, shared_items=args.shared_items),
                 chosen_by=chosen_by,
                 kinds=kinds,
                 text_model=of_texts,
                 teacher=of_teacher,
+                shared_items=args.shared_items,
             ),  # fmt: skip
         )
         example = dataset["test"][0]

@@ -2,35 +2,38 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion"]
 # ///
-"""Measure a finished classifier or detector, ours or anybody's, on any photos with labels or boxes; or compare several
-classifiers on the same photos.
+"""Measure a finished classifier, detector or encoder, ours or anybody's, on any photos; or compare several
+classifiers, or several encoders, on the same photos.
 
     accelerate launch recipes/score.py --model runs/classify-2026-11-24-1 --dataset other_photos.csv
     accelerate launch recipes/score.py --model google/vit-base-patch16-224 --dataset ./photos
     accelerate launch recipes/score.py --compare runs/mine google/vit-base-patch16-224 --dataset ./photos
+    accelerate launch recipes/score.py --task retrieve --compare runs/mine openai/clip-vit-base-patch32 --dataset shop
 
-A source without splits is the test split as a whole. The labels of the photos must be among each model's, by name.
+A source without splits is the test split as a whole. Labels of photos must be among each classifier's, by name.
+Encoders (`hf_fashion[retrieve]`) search photos that have items, texts, or both.
 """
 
-import itertools
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import httpx2
 from datasets import DatasetDict
-from huggingface_hub import hf_hub_download
 from transformers import PreTrainedModel, TrainingArguments
 
 from hf_fashion import attributes as groups_of
-from hf_fashion import backbones, cards, checks, comparison, data, images, record, settings, training
+from hf_fashion import backbones, cards, checks, comparison, data, images, items, record, settings, training
 from hf_fashion.arguments import BoxArguments
-from hf_fashion.cards.rules import repo_id
+from hf_fashion.backbones.sources import EMBEDDED, FILES, find
+from hf_fashion.comparison.seen import seen
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import attributes, classify, detect
+
+OF_LABELS = ("label_column", "label_columns", "label_separator", "merge_labels")
+OF_BOXES = ("objects_column", "box_format")
+OF_ITEMS = ("item_column", "text_column", "shared_items", "gallery", "gallery_config")
 
 
 @dataclass
@@ -39,6 +42,13 @@ class Arguments(classify.PhotoArguments, BoxArguments):
 
     _argument_group_name = "photos and model"
 
+    task: Literal["auto", "retrieve"] = field(
+        default="auto",
+        metadata={
+            "help": "retrieve: take what is named for encoders, and search with them: CLIP, SigLIP, or the net of a "
+            "classifier without its head. auto: encoders that sentence-transformers saved are, the others are not."
+        },
+    )
     model: str | None = field(default=None, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id."})
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     compare: list[str] | None = field(
@@ -47,6 +57,21 @@ class Arguments(classify.PhotoArguments, BoxArguments):
             "help": "In place of --model, two or more: each is measured on the same photos, and each pair tested."
         },
     )
+    item_column: str | None = field(
+        default=None,
+        metadata={"help": "Of encoders: the column that is equal for photos of one item. Default: item_id."},
+    )
+    text_column: str | None = field(
+        default=None, metadata={"help": "Of encoders: the column of texts. Default: text, if there is one."}
+    )
+    shared_items: bool = field(
+        default=False,
+        metadata={"help": "Of encoders: items are classes, that lie in all splits: neighbours are of the same class."},
+    )
+    gallery: str | None = field(
+        default=None, metadata={"help": "Of encoders: a dataset of more photos that are searched (distractors)."}
+    )
+    gallery_config: str | None = field(default=None, metadata={"help": "Which configuration of it."})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -71,20 +96,22 @@ def main(argv: list[str] | None = None) -> record.Run:
     argv = list(sys.argv[1:] if argv is None else argv)
     args, training_args, changed = settings.parse_args("score", (Arguments, training.FashionTrainingArguments), argv)
     models = args.compare or [args.model]
+    if args.task == "retrieve" or any(is_encoder(model, args.model_revision) for model in models):
+        refuse_settings(args, (*OF_LABELS, *OF_BOXES), "classifiers or detectors", "encoders", "leave it out")
+        return search(args, training_args, models, changed, argv)
+    refuse_settings(args, OF_ITEMS, "encoders", f"no --task, and no encoder's modules: {models[0]}", "--task retrieve")
     detectors = [model for model in models if backbones.is_detector(model, args.model_revision)]
     if detectors and args.compare:
         raise InputError(
             "--compare", expected="classifiers", found=f"a detector, {detectors[0]}",
             fix="measure each by --model, and lay their folders side by side",
         )  # fmt: skip
-    told = ("label_column", "label_columns", "label_separator", "merge_labels")
-    given = [f"--{name}" for name in told if getattr(args, name)] if detectors else []
-    if given:
-        raise InputError(
-            ", ".join(given), expected="a classifier", found=f"a detector, {detectors[0]}",
-            fix="leave it out; --objects_column names the boxes",
+    if detectors:
+        refuse_settings(
+            args, OF_LABELS, "a classifier", f"a detector, {detectors[0]}",
+            "leave it out; --objects_column names the boxes",
         )  # fmt: skip
-    load_net = backbones.load_detector if detectors else backbones.load_classifier
+    load_net = backbones.load_detector if detectors else load_classifier
     nets = [load_net(model, revision=args.model_revision) for model in models]
     task, columns = (detect, None) if detectors else columns_of(args, [net for net, _ in nets])
     source = {"config": args.dataset_config, "revision": args.dataset_revision, "lone_split": "test"}
@@ -113,7 +140,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         for model, net in zip(models, nets, strict=True)
     ]
     described = [backbones.describe(model, args.model_revision) for model in models]
-    names = distinct(models, [str(told["name"]) for told in described])
+    names = comparison.distinct(models, [str(told["name"]) for told in described])
     several = args.compare is not None
     run = record.start(
         training_args.output_dir, "score", arguments=changed, argv=argv, seed=training_args.seed,
@@ -156,6 +183,101 @@ def main(argv: list[str] | None = None) -> record.Run:
         cards.write(run, task="object-detection" if task is detect else "image-classification")
     print(f"\n{shown}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots")
     return run
+
+
+def search(
+    args: Arguments, training_args: TrainingArguments, models: Sequence[str], changed: Mapping[str, Any],
+    argv: list[str],
+) -> record.Run:  # fmt: skip
+    """The way of `main` for encoders."""
+    encoders = [backbones.load_encoder(model, revision=args.model_revision) for model in models]
+    # With sentence-transformers, which is an extra.
+    from hf_fashion import searches
+    from hf_fashion.comparison import encoders as bake_off
+    from hf_fashion.tasks import retrieve
+
+    columns = {"item_column": args.item_column, "text_column": args.text_column, "limits": args.limits}
+    dataset, report = items.load(
+        args.dataset, shared_items=args.shared_items, config=args.dataset_config, revision=args.dataset_revision,
+        names={"image": args.image_column} if args.image_column else None, lone_split="test", **columns,
+    )  # fmt: skip
+    known = {model: told for model in models if (told := seen(report, model, args.model_revision))}
+    checks.check(dataset, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
+    first = training_args.process_index == 0  # the others have nothing to do: no Trainer shares the photos out
+    if first:
+        print(report)
+    dataset = checks.drop(dataset, report)
+    if args.gallery is not None:
+        dataset[items.GALLERY] = items.load_gallery(args.gallery, config=args.gallery_config, **columns)
+    described = [backbones.describe(model, args.model_revision) for model in models]
+    names = comparison.distinct(models, [str(told["name"]) for told in described])
+    of = {name: encoder.to(training_args.device) for name, encoder in zip(names, encoders, strict=True)}
+    several = args.compare is not None
+    if several:
+        bake_off.refuse_nothing_common(of, dataset["test"])
+    run = record.start(
+        training_args.output_dir, "score", arguments=changed, argv=argv, seed=training_args.seed,
+        dataset=report.to_dict(), base_model={"name": ", ".join(names), "id": None} if several else described[0],
+        device=training.device_name(), writes=first,
+    )  # fmt: skip
+    with run:
+        if not first:
+            return run
+        if known:
+            run.note(seen=[*known.values()])
+        batch, limits = training_args.per_device_eval_batch_size, args.limits
+        found = {
+            name: searches.predict(encoder, dataset, ["test"], batch_size=batch, limits=limits)
+            for name, encoder in of.items()
+        }
+        if several:
+            predictions = {name: rows for name, (rows, _) in found.items()}
+            told = {name: protocols["test"] for name, (_, protocols) in found.items()}
+            costs = bake_off.costs(of, dict(zip(names, models, strict=True)), dataset["test"], limits=limits)
+            compared = bake_off.results(predictions, told, costs, shared_items=args.shared_items)
+            about = {name: one | bake_off.asks(one) for name, one in zip(names, described, strict=True)}
+            record.write(
+                run, results={"test": compared}, predictions=bake_off.gather(predictions),
+                plots=bake_off.figures(compared), recipe="compare", kind="retrieval", labels=[], models=about,
+            )  # fmt: skip
+            chosen = models[names.index(compared["adapt"])]
+            photos = {"dataset": args.dataset, **changed}
+            shown = bake_off.summary(compared, about)
+            last = "\n" + bake_off.adapt(compared, chosen, dataset["test"], photos, chosen in known)
+        else:
+            [(rows, protocols)] = found.values()
+            results = searches.evaluate(rows, shared_items=args.shared_items)
+            record.write(
+                run, results=results, predictions=rows, plots=retrieve.figures(rows, results, dataset, limits=limits),
+                **retrieve.facts(encoders[0], dataset, protocols, results, shared_items=args.shared_items),
+            )  # fmt: skip
+            shown, last = record.summary(run), ""
+        cards.write(run, task="image-feature-extraction")
+    print(f"\n{shown}\n\nfolder: {run.folder}\nnext:   read {run.folder}/README.md, and look at its plots{last}")
+    return run
+
+
+def load_classifier(model: str, revision: str | None) -> tuple[PreTrainedModel, Any]:
+    """`backbones.load_classifier`, whose error says what else a net without a head can be, as CLIP is one."""
+    try:
+        return backbones.load_classifier(model, revision=revision)
+    except InputError as error:
+        if not error.what.startswith("the weights"):
+            raise
+        fix = f"{error.fix}; or, for an encoder, --task retrieve"
+        raise InputError(error.what, expected=error.expected, found=error.found, fix=fix) from error
+
+
+def is_encoder(model: str, revision: str | None) -> bool:
+    """Whether sentence-transformers saved a checkpoint: then it is an encoder, and nothing else."""
+    return model not in EMBEDDED and (find(model, revision, [*FILES, "modules.json"]) / "modules.json").is_file()
+
+
+def refuse_settings(args: Arguments, names: Sequence[str], expected: str, found: str, fix: str) -> None:
+    """Raises InputError for settings of other models than these."""
+    given = [f"--{name}" for name in names if getattr(args, name)]
+    if given:
+        raise InputError(", ".join(given), expected=expected, found=found, fix=fix)
 
 
 class Entrant:
@@ -220,69 +342,6 @@ def labelled(task: Any, dataset: DatasetDict, model: str, net: PreTrainedModel) 
         raise InputError(
             f"{error.what}, for the model {model}", expected=error.expected, found=error.found, fix=error.fix
         ) from error
-
-
-def distinct(models: Sequence[str], names: list[str]) -> list[str]:
-    """Short names of the models; as much of a folder's path as it takes to tell them apart."""
-    for depth in itertools.count(2):
-        if len(set(names)) == len(names):
-            break
-        names = ["/".join(Path(name).resolve().parts[-depth:]) if Path(name).is_dir() else name for name in models]
-    return names
-
-
-def seen(report: data.Report, model: str, revision: str | None) -> str | None:
-    """What is to be said of a model that has learned from the photos; None when its record does not say so.
-
-    Raises:
-        InputError: Its run cut its own splits from just these photos: most of what would be measured it has learned.
-    """
-    path = record_of(model, revision)
-    try:
-        trained_on = json.loads(path.read_text(encoding="utf-8"))["dataset"] if path else {}
-        same, cut = trained_on.get("pictures") == report.source["pictures"], trained_on.get("cut")
-        within = _is_within(report.source, trained_on)
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):  # a record of others, under the same name
-        return None
-    if same and cut:
-        folder = path.parent if path and Path(model).expanduser().exists() else model
-        raise InputError(
-            f"--dataset {report.source['source']}",
-            expected=f"photos that the model {model} has not seen",
-            found="the source that it was trained on, whose test split was cut by that run",
-            fix=f"read {folder}/eval_results.json, which has the figures of that test split; to lay runs side by side "
-            "type hf-fashion compare RUN RUN; or name other photos",
-        )
-    if not same and not within:
-        return None
-    told = (
-        f"{model} was trained on the training photos among these: its figures flatter."
-        if same else f"{model} was trained on this very dataset: of its test split these are the figures of that run "
-        "once more, and photos of its other splits it has learned."
-    )  # fmt: skip
-    report.add("warning", f"dataset {report.source['source']}", "", expected="photos that are new to it", found=told)
-    return told
-
-
-def _is_within(source: Mapping[str, Any], trained_on: Mapping[str, Any]) -> bool:
-    """Whether the photos are the dataset of a run, or of a folder within it."""
-    ours, theirs = str(source["source"]), str(trained_on["source"])
-    if ours == theirs or "hub" in (source.get("kind"), trained_on.get("kind")):
-        return ours == theirs
-    return Path(theirs).is_dir() and Path(ours).resolve().is_relative_to(Path(theirs).resolve())
-
-
-def record_of(model: str, revision: str | None) -> Path | None:
-    """The run.json of a model, in its folder or in its repo on the Hub; None where there is none."""
-    folder = Path(model).expanduser()
-    if folder.exists():  # a checkpoint-<step> lies in the folder of its run
-        return next((path for place in (folder, folder.parent) if (path := place / "run.json").is_file()), None)
-    if repo_id(model) is not None or "/" not in model:
-        return None
-    try:
-        return Path(hf_hub_download(model, "run.json", revision=revision))
-    except (httpx2.HTTPError, OSError, RuntimeError, ValueError):  # none there, or no way to the Hub
-        return None
 
 
 if __name__ == "__main__":

@@ -5,11 +5,12 @@
 
 Only runs that were measured on the same rows, with the same labels, are set against each other: their predictions are
 paired row by row. `recipes/score.py --compare` brings models of one label a photo, of any origin, to the same rows.
-Runs of attributes are compared by `--metric map`.
+Runs of attributes are compared by `--metric map`. `comparison.encoders` sets encoders against each other by what they
+find; it needs sentence-transformers, so it is not imported here.
 """
 
-from hf_fashion.comparison.models import figure, gather, results, summary
+from hf_fashion.comparison.models import distinct, figure, gather, results, summary
 from hf_fashion.comparison.paired import pairs, pairs_by_map
 from hf_fashion.comparison.runs import main
 
-__all__ = ["figure", "gather", "main", "pairs", "pairs_by_map", "results", "summary"]
+__all__ = ["distinct", "figure", "gather", "main", "pairs", "pairs_by_map", "results", "summary"]

@@ -1,6 +1,8 @@
 """Several models, measured together on the same rows: what `recipes/score.py --compare` records and shows."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,15 @@ from datasets import ClassLabel, Dataset, Features, Value, concatenate_datasets
 from hf_fashion import metrics, plots
 from hf_fashion.comparison.paired import WIDTH, ends, in_words, pairs, verdicts
 from hf_fashion.report import cell
+
+
+def distinct(models: Sequence[str], names: list[str]) -> list[str]:
+    """Short names of the models; as much of a folder's path as it takes to tell them apart."""
+    for depth in itertools.count(2):
+        if len(set(names)) == len(names):
+            break
+        names = ["/".join(Path(name).resolve().parts[-depth:]) if Path(name).is_dir() else name for name in models]
+    return names
 
 
 def gather(predictions: Mapping[str, Dataset]) -> Dataset:

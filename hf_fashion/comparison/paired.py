@@ -58,6 +58,30 @@ def pairs_by_map(scores: Mapping[str, np.ndarray], references: np.ndarray, *, se
     return _corrected(found)
 
 
+def pairs_by_item(
+    right: Mapping[str, np.ndarray], items: Sequence[str] | None = None, *, seed: int = 0
+) -> list[dict[str, Any]]:
+    """`pairs` of rows that belong to items: those of one item are right, or wrong, together.
+
+    Args:
+        right: As there.
+        items: (n,) the item of each row; None where each row is by itself.
+        seed: Seed of the bootstrap.
+
+    Returns:
+        As `pairs`; where items have several rows with the figures of `metrics.paired_by_item`.
+    """
+    if items is None or len(set(items)) == len(items):
+        return pairs(right, seed=seed)
+    order = sorted(right, key=lambda name: -right[name].mean())
+    return _corrected(
+        [
+            {"a": a, "b": b, **metrics.paired_by_item(right[a], right[b], items, seed=seed)}
+            for a, b in itertools.combinations(order, 2)
+        ]
+    )
+
+
 def ends(figures: Mapping[str, Any], metric: str) -> tuple[float, float | None, float | None]:
     low, high = (figures.get(key) for key in metrics.interval_keys(metric))
     return figures[metric], low, high
@@ -83,6 +107,7 @@ def _verdict(pair: Mapping[str, Any]) -> str:
     points, low, high = (pair[key] for key in ("difference", "difference_low", "difference_high"))
     p = "p < 0.001" if pair["p_holm"] < 0.001 else f"p = {pair['p_holm']:.3f}"
     test = "paired bootstrap" if "map_a" in pair else "McNemar"
+    test = f"randomization over {pair['items']} items" if "items" in pair else test
     test = f"{test} {p}{' (Holm)' if pair['tests'] > 1 else ''}, n = {pair['n']}"
     a, b = (cell(pair[name], WIDTH) for name in ("a", "b"))
     between = "" if low is None or high is None else f" ({100 * low:.1f} to {100 * high:.1f})"

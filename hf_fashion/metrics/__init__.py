@@ -19,7 +19,7 @@ from hf_fashion.metrics.boxes import Annotations, BoxFormat, Detections
 from hf_fashion.metrics.coco import Curves, detection, precision_recall
 from hf_fashion.metrics.intervals import CONFIDENCE, MEANS, N_RESAMPLES, interval_keys
 from hf_fashion.metrics.multi_label import attributes
-from hf_fashion.metrics.pairs import holm, paired, paired_f1_macro, paired_map
+from hf_fashion.metrics.pairs import difference_by_item, holm, paired, paired_by_item, paired_f1_macro, paired_map
 from hf_fashion.metrics.retrieval import query_figures, rank_relevant, retrieval, retrieval_macro, top
 from hf_fashion.metrics.single_label import classification, unsure_below
 from hf_fashion.metrics.tide import ERROR_KINDS, Assigned, assign_errors, best_threshold, detection_errors
@@ -40,9 +40,11 @@ __all__ = [
     "classification",
     "detection",
     "detection_errors",
+    "difference_by_item",
     "holm",
     "interval_keys",
     "paired",
+    "paired_by_item",
     "paired_f1_macro",
     "paired_map",
     "precision_recall",

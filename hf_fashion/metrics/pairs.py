@@ -4,12 +4,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binomtest
+from scipy.signal import convolve
+from scipy.stats import binom, binomtest
 from sklearn.metrics import precision_recall_fscore_support
 
 from hf_fashion.metrics.intervals import CONFIDENCE, N_RESAMPLES, draw_rows, mean_over, wilson
 from hf_fashion.metrics.multi_label import HALF, average_precisions
 from hf_fashion.metrics.single_label import resample
+
+_NUMBERS = 4_000_000  # of draws in memory at once
 
 
 def paired(
@@ -186,3 +189,77 @@ def holm(p_values: Sequence[float] | np.ndarray) -> list[float]:
     corrected = np.empty_like(p)
     corrected[order] = np.minimum(1.0, np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)))
     return [float(value) for value in corrected]
+
+
+def paired_by_item(
+    right_a: np.ndarray, right_b: np.ndarray, items: Sequence[str], *, n_resamples: int = 10_000, seed: int = 0
+) -> dict[str, Any]:
+    """`paired` of rows that belong to items.
+
+    If the models were alike, the balance of each item (rows on which only one of them is right, minus those on which
+    only the other is) would be as likely as its opposite. p is the share of all ways to turn the signs of the items'
+    balances that lead as far from 0 as the rows did, counted exactly (Fisher's randomization test); with one row an
+    item that is McNemar's exact test. The interval is the percentile bootstrap over items, both models on the same
+    draws; where no item speaks for one of the models its end is Wilson's, as in `paired`.
+
+    Args:
+        right_a: (n,) whether the first model is right.
+        right_b: (n,) the same of the second, for the same rows.
+        items: (n,) the item of each row.
+        n_resamples: Draws of the bootstrap.
+        seed: Seed of the draws.
+
+    Returns:
+        The figures of `paired`, and `items`, how many there are.
+    """
+    a, b = np.asarray(right_a, dtype=bool), np.asarray(right_b, dtype=bool)
+    group = np.unique(np.asarray(items), return_inverse=True)[1]
+    balance = np.bincount(group, weights=a.astype(float) - b).round().astype(int)
+    chances = np.ones(1)  # of each sum of the balances that keep their sign, from 0 on
+    for size, count in zip(*np.unique(np.abs(balance[balance != 0]), return_counts=True), strict=True):
+        steps = np.zeros(size * count + 1)
+        steps[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = convolve(chances, steps)
+    reached = np.abs(2 * np.arange(len(chances)) - (len(chances) - 1)) >= abs(balance.sum())
+    p = float(np.clip(chances[reached].sum(), 0.0, 1.0))
+    difference, low, high = difference_by_item(a, b, items, n_resamples=n_resamples, seed=seed)
+    unseen = wilson(0.0, len(balance))[1]
+    low = -unseen if not low and not (balance < 0).any() else low
+    high = unseen if not high and not (balance > 0).any() else high
+    return {
+        "n": len(a), "accuracy_a": float(a.mean()), "accuracy_b": float(b.mean()), "difference": difference,
+        "difference_low": low, "difference_high": high, "only_a": int((a & ~b).sum()), "only_b": int((b & ~a).sum()),
+        "p": p, "tie": low is None or high is None or low <= 0 <= high or p >= 0.05, "items": len(balance),
+    }  # fmt: skip
+
+
+def difference_by_item(
+    values_a: np.ndarray, values_b: np.ndarray, items: Sequence[str], *, n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> tuple[float, float | None, float | None]:  # fmt: skip
+    """The difference of two models' means (a - b), and its percentile bootstrap over items.
+
+    Args:
+        values_a: (n,) a figure of each row.
+        values_b: (n,) the same of the second model.
+        items: (n,) the item of each row: whole items are drawn.
+        n_resamples: Draws of the bootstrap.
+        seed: Seed of the draws; the same items are drawn for both models.
+
+    Returns:
+        The difference and the ends of its 95 % interval; None where both have the same value in every row.
+    """
+    gaps = np.asarray(values_a, dtype=float) - np.asarray(values_b, dtype=float)
+    if not gaps.any():
+        return 0.0, None, None
+    group = np.unique(np.asarray(items), return_inverse=True)[1]
+    told = np.stack([np.bincount(group, weights=gaps), np.bincount(group)], axis=1)
+    # A draw holds so many items of each kind: of items with the same rows and gaps the number is drawn, and not which.
+    kinds, counts = np.unique(told, axis=0, return_counts=True)
+    rng, draws, block = np.random.default_rng(seed), [], max(1, _NUMBERS // len(kinds))
+    for start in range(0, n_resamples, block):
+        drawn = rng.multinomial(len(told), counts / len(told), min(block, n_resamples - start)) @ kinds
+        draws.append(drawn[:, 0] / drawn[:, 1])
+    tail = (1 - CONFIDENCE) / 2 * 100
+    low, high = map(float, np.percentile(np.concatenate(draws), [tail, 100 - tail]))
+    return float(gaps.mean()), low, high

@@ -278,6 +278,7 @@ def facts(
     kinds: Sequence[str] = ("image", "text"),
     text_model: Mapping[str, Any] | None = None,
     teacher: Mapping[str, Any] | None = None,
+    shared_items: bool = False,
 ) -> dict[str, Any]:
     """What the card says in words.
 
@@ -292,6 +293,7 @@ def facts(
         kinds: What was brought together in training, as of `matched`.
         text_model: What `backbones.describe` says of another net that reads the texts.
         teacher: And of an encoder that it learned from.
+        shared_items: See `searches.evaluate`.
     """
     made = told[split]
     first = searches.main_search(made)
@@ -321,6 +323,7 @@ def facts(
         told_of["n"] += len(protocol.queries)
     if "composed" in asked:
         asked["composed"]["line"] += " The figures are the means over the categories."
+    drawn = "queries" if shared_items else "items"
     return {
         "kind": "retrieval",
         "library": "sentence-transformers",
@@ -335,7 +338,7 @@ def facts(
         "dimension": width,
         "searches": asked,
         "main_search": first,
-        "protocol": f"{selection}Measured once. {asked[first]['line']} Intervals: bootstrap over items.",
+        "protocol": f"{selection}Measured once. {asked[first]['line']} Intervals: bootstrap over {drawn}.",
         "before": before,
     }
 
