@@ -24,6 +24,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Image, Value
 from tqdm.auto import tqdm
 
 from hf_fashion import attributes, backbones, cache, cropping, fingerprint, images
+from hf_fashion.backbones.sources import is_encoder
 from hf_fashion.errors import InputError, extra, writing
 
 Said = dict[str, Any]  # what a model says of one photo, by the names of the columns
@@ -74,7 +75,7 @@ def load(
     asked = {"model": str(model), "revision": revision, "top_k": top_k, "score": score}
     if backbones.is_detector(model, revision):
         kind, made = "a detector", lambda: _detector(model, revision, score, device, asked)
-    elif _is_encoder(model, revision):
+    elif is_encoder(model, revision):
         kind, made = "an encoder", lambda: _encoder(model, revision, device, asked)
     else:
         kind, made = "a classifier", lambda: _classifier(model, revision, top_k, device, asked)
@@ -82,12 +83,6 @@ def load(
         if given and kind != of:
             raise InputError(name, expected=of, found=f"{kind}, {model}", fix="leave it out")
     return made()
-
-
-def _is_encoder(model: str | Path, revision: str | None) -> bool:
-    from hf_fashion.backbones.sources import EMBEDDED, ENCODER_FILES, find
-
-    return str(model) not in EMBEDDED and (find(model, revision, ENCODER_FILES) / "modules.json").is_file()
 
 
 def _classifier(

@@ -18,12 +18,14 @@ import time
 from contextlib import nullcontext
 from typing import Any
 
+from datasets import DatasetDict, Features, Image, Value, concatenate_datasets
 from transformers import set_seed
 
 from hf_fashion import backbones, cards, checks, data, examples, hub, images, record, settings, streaming, training
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
 from hf_fashion.training import features
+from hf_fashion.training.distilling import UNLABELLED
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
 
@@ -44,6 +46,14 @@ def parse_args(argv: list[str]) -> tuple[Any, ...]:
             **method.power, focal_gamma=method.focal_gamma,
             label_smoothing_factor=training_args.label_smoothing_factor,
         )  # fmt: skip
+    for name, given, wrong in (
+        ("teacher", method.teacher, args.label_columns and "--label_columns: it teaches one label a photo"),
+        ("unlabelled", method.unlabelled, args.streaming and "--streaming"),
+    ):
+        if given and wrong:
+            raise InputError(
+                f"--{name} {given}", expected="a run without it", found=wrong, fix="leave one of the two out"
+            )
     return args, method, training_args, changed
 
 
@@ -70,7 +80,8 @@ def features_of(
     task: Any, model: Any, processor: Any, dataset: Any, args: Any, method: Any, training_args: Any
 ) -> tuple[Any, dict[str, Any]]:
     """What a frozen backbone says of each photo, once for all epochs, where it says the same in each."""
-    if args.feature_cache == "off" or args.freeze != "backbone" or args.streaming or method.mixes:
+    off = args.feature_cache == "off" or args.freeze != "backbone"
+    if off or args.streaming or method.mixes or method.teacher:
         return None, {}
     if not examples.is_fixed(args.smallest_crop, args.flip, method.augment):
         print("the backbone is frozen: with --smallest_crop 1 --no_flip it would see each photo once, not every epoch")
@@ -83,6 +94,27 @@ def features_of(
         kept = "to the bit" if held.exact else "but for rounding, in the last batch of an epoch"
         print(f"features of {sum(map(len, seen.values()))} photos are computed once; the same, {kept}")
     return held, seen
+
+
+def with_unlabelled(measured: Any, source: str, args: Any) -> Any:
+    """The training photos, and behind them those of the training split, or all, of another dataset, without labels."""
+    dataset, report = data.load(
+        source, Features({"image": Image()}), label_columns=[], validation_share=None, test_share=None,
+        limits=args.limits,
+    )  # fmt: skip
+    known = ["image", "source_row"]
+    # Beside those that measure: none of them may be among the photos that are learned from, labelled or not.
+    parts = {"train": dataset["train"], "validation": measured["validation"], "test": measured["test"]}
+    both = DatasetDict({split: rows.select_columns(known) for split, rows in parts.items()})
+    checks.check(both, report, on_bad_image=args.on_bad_image, limits=args.limits).raise_on_errors()
+    more = checks.drop(both, report)["train"]
+    print(f"photos without a label: {len(more)} of {source}")
+    named = [f"{source}: {row}" for row in more["source_row"]]
+    more = more.remove_columns("source_row").add_column("source_row", named, feature=Value("string"))
+    label = [UNLABELLED] * len(more)
+    rows = measured["train"]
+    return concatenate_datasets([rows.select_columns(["image", "label", "source_row"]),
+                                 more.add_column("label", label, feature=rows.features["label"])])  # fmt: skip
 
 
 def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.Run:
@@ -126,14 +158,33 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     )  # fmt: skip
 
     held, seen = features_of(task, model, processor, dataset, args, method, training_args)
+    teacher, of_teacher = None, None
+    if method.teacher:
+        if task is attributes:
+            raise InputError(
+                f"--teacher {method.teacher}", expected="photos with one label each", found="photos with several",
+                fix="leave --teacher out",
+            )  # fmt: skip
+        teacher = training.Teacher(
+            *backbones.load_classifier(method.teacher, revision=method.teacher_revision),
+            backbones.input_spec(processor), task.names(classes),
+        )  # fmt: skip
+        of_teacher = backbones.describe(method.teacher, method.teacher_revision)
+    learned = dataset["train"]
+    if method.unlabelled:
+        learned = with_unlabelled(dataset, method.unlabelled, args)
     train = task.prepare(
-        dataset["train"], processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
+        learned, processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
         keyed=method.mixes, limits=args.limits, features=seen.get("train"), smallest_crop=args.smallest_crop,
         flip=args.flip, policy=method.augment,
     )  # fmt: skip
     if method.lora_rank:
         model = training.add_lora(model, method.lora_rank, method.lora_alpha)
-    trainer = training.FashionTrainer(
+    distilled = {
+        "teacher": teacher, "weight": method.teacher_weight, "temperature": method.teacher_temperature,
+        "feature_weight": method.teacher_features,
+    }  # fmt: skip
+    trainer = (training.DistillationTrainer if teacher else training.FashionTrainer)(
         model=model,
         args=training_args,
         processing_class=processor,
@@ -149,6 +200,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         data_collator=training.collator(len(task.names(classes)), method),
         optimizers=(training.rates(model, training_args, method), None),
         callbacks=training.callbacks(method, training_args),
+        **(distilled if teacher else {}),
     )  # fmt: skip
     run = record.start(
         training_args.output_dir, "classify", arguments=changed, argv=argv, seed=training_args.seed,
@@ -191,7 +243,8 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         )  # fmt: skip
         record.write(
             run, model=model, processor=processor, results=results, predictions=predictions, plots=figures,
-            history=trainer.state.log_history, labels=task.names(classes),
+            history=trainer.state.log_history, labels=task.names(classes), teacher=of_teacher,
+            unlabelled=len(learned) - len(dataset["train"]) if method.unlabelled else 0,
             **task.facts(model, processor, dataset, results, chosen_by=chosen_by, predictions=predictions),
         )  # fmt: skip
         example = dataset["test"][0]

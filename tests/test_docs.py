@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
-from hf_fashion.recipes import check, crop, predict, score, sweep, tag
+from hf_fashion.recipes import check, crop, distill, predict, score, sweep, tag
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
 from hf_fashion.recipes import retrieve as retrieve_recipe
@@ -23,6 +23,7 @@ RECIPES = {
     "score": (score, score.Arguments),
     "sweep": (sweep, classify.Arguments),
     "tag": (tag, tag.Arguments),
+    "distill": (distill, classify.Arguments),
 }
 OF_SWEEPS = {"--try", "--search", "--trials", "--seeds", "--resume"}
 
@@ -63,7 +64,7 @@ def test_settings_in_commands_exist(page):
             for group in (*RECIPES[name][1:], training.MethodArguments, training.FashionTrainingArguments)
             for field in group.__dataclass_fields__
         } | {"--config", "--help"}
-        known |= OF_SWEEPS if name == "sweep" else set()
+        known |= OF_SWEEPS if name == "sweep" else {"--student"} if name == "distill" else set()
         assert {token for token in tokens if token.startswith("--")} <= known
 
 
@@ -86,7 +87,7 @@ def test_settings_named_in_the_prose_exist():
     }
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file
         num_processes num_machines main_process_ip machine_rank nproc_per_node public overwrite verify type
-        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task
+        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student
         vectors rounds"""
     known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known

@@ -419,3 +419,8 @@ def _license(folder: Path) -> dict[str, str | None]:
         return {}
     license = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")
     return {"license": license if license and isinstance(license, str) else "unknown"}
+
+
+def is_encoder(model: str | Path, revision: str | None = None) -> bool:
+    """Whether a checkpoint is an encoder of sentence-transformers, by its files; a Hub id is downloaded for it."""
+    return str(model) not in EMBEDDED and (find(model, revision, ENCODER_FILES) / "modules.json").is_file()

@@ -9,6 +9,7 @@ from hf_fashion.training.arguments import (
 )
 from hf_fashion.training.averaging import MovingAverage
 from hf_fashion.training.detecting import DetectionCollator, DetectionTrainer
+from hf_fashion.training.distilling import DistillationTrainer, Teacher
 from hf_fashion.training.lora import add_lora, add_lora_to_encoder, merge
 from hf_fashion.training.losses import class_weights, classification_loss
 from hf_fashion.training.mixing import MixCollator
@@ -24,6 +25,7 @@ __all__ = [
     "DetectionCollator",
     "DetectionTrainer",
     "DetectionTrainingArguments",
+    "DistillationTrainer",
     "FashionTrainer",
     "FashionTrainingArguments",
     "LearningArguments",
@@ -31,6 +33,7 @@ __all__ = [
     "MixCollator",
     "MovingAverage",
     "StopOnNonFiniteLoss",
+    "Teacher",
     "add_lora",
     "add_lora_to_encoder",
     "callbacks",

@@ -158,11 +158,45 @@ class MethodArguments(LearningArguments):
         },
     )
 
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "A larger finished classifier with these labels to learn from, too: a Hub id or a folder."},
+    )
+    teacher_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of it."})
+    teacher_weight: float = field(
+        default=0.7, metadata={"help": "Its share of the loss, 0 to 1; the labels have the rest."}
+    )
+    teacher_temperature: float = field(
+        default=2.0, metadata={"help": "Above 1 the teacher tells more of what is unlikely."}
+    )
+    teacher_features: float = field(
+        default=0.0,
+        metadata={"help": "So much counts that photos lie to each other as they do for the teacher; usual: 1000."},
+    )
+    unlabelled: str | None = field(
+        default=None, metadata={"help": "With --teacher: more photos, whose labels nobody knows: any dataset."}
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         in_range("focal_gamma", self.focal_gamma, 0.0, 10.0)
         in_range("mixup", self.mixup, 0.0, 100.0)
         in_range("cutmix", self.cutmix, 0.0, 100.0)
+        in_range("teacher_weight", self.teacher_weight, 0.0, 1.0)
+        in_range("teacher_temperature", self.teacher_temperature, 0.1, 100.0)
+        in_range("teacher_features", self.teacher_features, 0.0, 1e6)
+        if self.unlabelled and self.teacher is None:
+            raise InputError(
+                f"--unlabelled {self.unlabelled}", expected="--teacher MODEL, who says what they show", found="none",
+                fix="add it, or leave --unlabelled out",
+            )  # fmt: skip
+        for name, given, wrong, expected in (
+            ("unlabelled", self.unlabelled, self.mixes, "a run without --mixup and --cutmix"),
+            ("unlabelled", self.unlabelled, self.sampler != "shuffle", "a run without --sampler"),
+            ("teacher", self.teacher, self.lora_rank, "a run without --lora_rank"),
+        ):  # fmt: skip
+            if given and wrong:
+                raise InputError(f"--{name} {given}", expected=expected, found="it", fix=f"leave --{name} or it out")
 
     @property
     def mixes(self) -> bool:
