@@ -8,6 +8,7 @@ from datasets import Dataset, Image
 
 from hf_fashion import backbones, images
 from hf_fashion.augmentation import Augmented, crop_and_flip
+from hf_fashion.photo_cache import Photos, Prepared, Shrunk
 from hf_fashion.streaming import Stream, StreamedExamples
 from hf_fashion.training.features import Rows
 
@@ -27,6 +28,7 @@ def of_training(
     keyed: bool = False,
     limits: images.Limits = images.LIMITS,
     features: np.ndarray | None = None,
+    kept: Prepared | Shrunk | None = None,
     **augment: Any,
 ) -> Augmented | StreamedExamples | Rows:
     """Rows -> examples (pixel_values, labels), augmented anew in each epoch; as in an evaluation where `is_fixed`.
@@ -40,10 +42,13 @@ def of_training(
         keyed: See `augmentation.Augmented`.
         limits: See `images.decode`.
         features: Of a frozen backbone (rows, ...), in the place of the photos: see `training.features`.
+        kept: The photos, opened already: see `photo_cache`.
         **augment: See `augmentation.crop_and_flip`.
     """
     if features is not None:
         return Rows(dataset, features, target)
+    if isinstance(kept, Prepared):
+        return Rows(dataset, kept, target, "pixel_values")
     transform: Callable[[Any], Any]
     if is_fixed(**augment):
 
@@ -54,12 +59,14 @@ def of_training(
         transform = crop_and_flip(backbones.input_spec(processor), **augment)
 
     def example(row: dict[str, Any]) -> dict[str, Any]:
-        return {"pixel_values": transform(images.decode(row["image"], limits=limits)), "labels": target(row)}
+        photo = row["image"] if kept is not None else images.decode(row["image"], limits=limits)
+        return {"pixel_values": transform(photo), "labels": target(row)}
 
     if isinstance(dataset, Stream):
         return StreamedExamples(dataset, example, seed, keyed=keyed, limits=limits, **dataset.options)
     named = ["source_row"] if "source_row" in dataset.column_names else []  # a row that breaks a training is named
-    return Augmented(_encoded(dataset, [*columns, *named]), example, seed, keyed=keyed)
+    encoded = _encoded(dataset, [*columns, *named])
+    return Augmented(encoded if kept is None else Photos(encoded, kept), example, seed, keyed=keyed)
 
 
 def of_evaluation(
@@ -70,10 +77,13 @@ def of_evaluation(
     *,
     limits: images.Limits = images.LIMITS,
     features: np.ndarray | None = None,
+    kept: Prepared | None = None,
 ) -> Dataset | Rows:
     """Rows -> examples (pixel_values, labels) as the processor alone makes them; see `of_training`."""
     if features is not None:
         return Rows(dataset, features, target)
+    if kept is not None:
+        return Rows(dataset, kept, target, "pixel_values")
 
     def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
         photos = [images.decode(photo, limits=limits) for photo in rows["image"]]

@@ -21,7 +21,20 @@ from typing import Any
 from datasets import DatasetDict, Features, Image, Value, concatenate_datasets
 from transformers import set_seed
 
-from hf_fashion import backbones, cards, checks, data, examples, hub, images, record, settings, streaming, training
+from hf_fashion import (
+    backbones,
+    cards,
+    checks,
+    data,
+    examples,
+    hub,
+    images,
+    photo_cache,
+    record,
+    settings,
+    streaming,
+    training,
+)
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
 from hf_fashion.training import features
@@ -94,6 +107,28 @@ def features_of(
         kept = "to the bit" if held.exact else "but for rounding, in the last batch of an epoch"
         print(f"features of {sum(map(len, seen.values()))} photos are computed once; the same, {kept}")
     return held, seen
+
+
+def kept_of(rows: Any, processor: Any, args: Any, method: Any, train: bool = False) -> Any:
+    """The photos, opened and kept as bytes, where that was asked for."""
+    if args.photo_cache is None:
+        return None
+    if train and not examples.is_fixed(args.smallest_crop, args.flip, method.augment):
+        spec = backbones.input_spec(processor)
+        if args.photo_cache < min(spec.height, spec.width):
+            raise InputError(
+                f"--photo_cache {args.photo_cache}", found=str(args.photo_cache),
+                expected=f"{min(spec.height, spec.width)} or more: so many pixels the net sees",
+                fix=f"--photo_cache {round(1.5 * min(spec.height, spec.width))}",
+            )  # fmt: skip
+        return photo_cache.Shrunk(rows, args.photo_cache, args.limits)
+    if train and method.mixes:  # numbers, not bytes
+        return None
+    try:
+        return photo_cache.Prepared(rows, processor, args.limits)
+    except photo_cache.Inexact as reason:
+        print(f"photos are opened in every epoch: {reason}")
+        return None
 
 
 def with_unlabelled(measured: Any, source: str, args: Any) -> Any:
@@ -173,10 +208,14 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
     learned = dataset["train"]
     if method.unlabelled:
         learned = with_unlabelled(dataset, method.unlabelled, args)
+    kept, measured = None, None
+    if not seen:
+        kept = kept_of(learned, processor, args, method, train=True)
+        measured = kept_of(dataset["validation"], processor, args, method)
     train = task.prepare(
         learned, processor, train=True, seed=training_args.seed, balance=method.power["sampler"],
-        keyed=method.mixes, limits=args.limits, features=seen.get("train"), smallest_crop=args.smallest_crop,
-        flip=args.flip, policy=method.augment,
+        keyed=method.mixes, limits=args.limits, features=seen.get("train"), kept=kept,
+        smallest_crop=args.smallest_crop, flip=args.flip, policy=method.augment,
     )  # fmt: skip
     if method.lora_rank:
         model = training.add_lora(model, method.lora_rank, method.lora_alpha)
@@ -190,7 +229,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         processing_class=processor,
         train_dataset=train,
         eval_dataset=task.prepare(
-            dataset["validation"], processor, limits=args.limits, features=seen.get("validation")
+            dataset["validation"], processor, limits=args.limits, features=seen.get("validation"), kept=measured
         ),
         compute_metrics=task.metrics(classes),
         compute_loss_func=task.loss(
@@ -200,6 +239,7 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
         data_collator=training.collator(len(task.names(classes)), method),
         optimizers=(training.rates(model, training_args, method), None),
         callbacks=training.callbacks(method, training_args),
+        numbers=getattr(measured, "numbers", None) or getattr(kept, "numbers", None),
         **(distilled if teacher else {}),
     )  # fmt: skip
     run = record.start(

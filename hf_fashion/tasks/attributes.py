@@ -57,6 +57,7 @@ def prepare(
     keyed: bool = False,
     limits: images.Limits = images.LIMITS,
     features: Any = None,
+    kept: Any = None,
     **augment: Any,
 ) -> Any:
     """Rows (image, a column for each group) -> examples (pixel_values, labels), made when they are asked for.
@@ -75,9 +76,18 @@ def prepare(
 
     if train:
         return examples.of_training(
-            dataset, processor, columns, target, seed=seed, keyed=keyed, limits=limits, features=features, **augment
+            dataset,
+            processor,
+            columns,
+            target,
+            seed=seed,
+            keyed=keyed,
+            limits=limits,
+            features=features,
+            kept=kept,
+            **augment,
         )
-    return examples.of_evaluation(dataset, processor, columns, target, limits=limits, features=features)
+    return examples.of_evaluation(dataset, processor, columns, target, limits=limits, features=features, kept=kept)
 
 
 def metrics(groups: Sequence[Group]) -> Callable[[EvalPrediction], dict[str, float]]:

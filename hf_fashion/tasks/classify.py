@@ -124,6 +124,13 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
             "off: computed in every epoch."
         },
     )
+    photo_cache: int | None = field(
+        default=None,
+        metadata={
+            "help": "Pixels: photos are opened once, shrunk to this shorter side and kept on the disk as bytes, for "
+            "all epochs and runs; random crops are cut from them. For photos of many megapixels, or a GPU that waits."
+        },
+    )
     flip: bool = field(default=True, metadata={"help": "Mirror half of the training photos; --no_flip: none."})
 
     def __post_init__(self) -> None:
@@ -136,12 +143,15 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
         self.refuse_splits()
         in_range("smallest_crop", self.smallest_crop, 0.01, 1.0)
         in_range("shuffle_buffer", self.shuffle_buffer, 1, 1e6)
+        if self.photo_cache is not None:
+            in_range("photo_cache", self.photo_cache, 16, 8192)
         if not self.streaming and self.shuffle_buffer != 1000:
             raise InputError(
                 "--shuffle_buffer", expected="--streaming True", found="a dataset on the disk", fix="leave it out"
             )
         for name, given in (
             ("split_by", self.split_by),
+            ("photo_cache", self.photo_cache),
             ("label_separator", self.label_separator),
             ("merge_labels", self.merge_labels or None),
             ("validation_share", self.validation_share if self.validation_share != 0.15 else None),
@@ -185,6 +195,7 @@ def prepare(
     keyed: bool = False,
     limits: images.Limits = images.LIMITS,
     features: Any = None,
+    kept: Any = None,
     **augment: Any,
 ) -> Any:
     """Rows (image, label) -> examples (pixel_values, labels), made when they are asked for.
@@ -198,6 +209,7 @@ def prepare(
         keyed: See `augmentation.Augmented`.
         limits: See `images.decode`.
         features: See `examples.of_training`.
+        kept: See there.
         **augment: `smallest_crop`, `flip`, `policy`: see `augmentation.crop_and_flip`.
     """
 
@@ -206,10 +218,19 @@ def prepare(
 
     if train:
         made = examples.of_training(
-            dataset, processor, ["label"], target, seed=seed, keyed=keyed, limits=limits, features=features, **augment
+            dataset,
+            processor,
+            ["label"],
+            target,
+            seed=seed,
+            keyed=keyed,
+            limits=limits,
+            features=features,
+            kept=kept,
+            **augment,
         )
         return training.Balanced(made, dataset["label"], seed, balance) if balance else made
-    return examples.of_evaluation(dataset, processor, ["label"], target, limits=limits, features=features)
+    return examples.of_evaluation(dataset, processor, ["label"], target, limits=limits, features=features, kept=kept)
 
 
 def metrics(labels: Sequence[str]) -> Callable[[EvalPrediction], dict[str, float]]:

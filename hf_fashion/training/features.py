@@ -188,26 +188,31 @@ def held_for(
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows -> examples (features, labels), without a look at the photos.
+    """Rows -> examples (features or pixel_values, labels), without a look at the photos.
 
     Args:
         dataset: Of the labels, and of `source_row`; its pictures are not read.
-        features: (rows, ...).
+        kept: By row or rows, what is shown: features (rows, ...), or a `photo_cache.Prepared`.
         target: A row -> its `labels`.
+        key: What it is called in an example.
     """
 
-    def __init__(self, dataset: Dataset, features: np.ndarray, target: Callable[[Any], Any]) -> None:
+    def __init__(self, dataset: Dataset, kept: Any, target: Callable[[Any], Any], key: str = KEY) -> None:
         named = [name for name in dataset.column_names if name != "image"]
         self.dataset = dataset.with_format(None).select_columns(named)
-        self.features = features
+        self._kept, self._key = kept, key
         self._labels = [target(row) for row in self.dataset]
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def __getitem__(self, index: int | tuple[int, int]) -> dict[str, Any]:
-        row = index[0] if isinstance(index, tuple) else index
-        return {KEY: torch.from_numpy(np.array(self.features[row])), "labels": self._labels[row]}
+        return self.__getitems__([index[0] if isinstance(index, tuple) else index])[0]
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
+        """The examples of a batch, read together."""
+        shown = torch.as_tensor(np.array(told) if isinstance(told := self._kept[rows], np.ndarray) else told)
+        return [{self._key: one, "labels": self._labels[row]} for one, row in zip(shown, rows, strict=True)]
 
 
 def _of_labels(name: str) -> bool:

@@ -1,6 +1,7 @@
 """The Trainer: transformers' own, with the few repairs that a whole run needs."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -74,9 +75,17 @@ class FashionTrainer(GuardedTrainer):
     losses that are divided by the rows of the whole step, as those of the tasks are).
 
     With activation checkpointing batch norms count each batch once, as without it.
+
+    Args:
+        *args: Of `Trainer`.
+        numbers: What makes `pixel_values` of bytes, on the device: see `photo_cache.Prepared`.
+        **kwargs: Of `Trainer`.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, numbers: Callable[[torch.Tensor], torch.Tensor] | None = None, **kwargs: Any
+    ) -> None:
+        self._numbers = numbers
         with library_errors("the settings of the training"):
             super().__init__(*args, **kwargs)
         self._held: HeldNorms | None = None
@@ -120,6 +129,13 @@ class FashionTrainer(GuardedTrainer):
             if count is not None:
                 count = count - (processes * size - left) * last["labels"][0].numel()
         return batches, count
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        inputs = super()._prepare_inputs(inputs)
+        pixels = inputs.get("pixel_values")
+        if self._numbers is not None and pixels is not None and pixels.dtype == torch.uint8:
+            inputs["pixel_values"] = self._numbers(pixels)
+        return inputs
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None

@@ -1,0 +1,156 @@
+"""The second epoch: photos opened and prepared again, or read from `photo_cache`.
+
+    python benchmarks/photo_cache.py --dataset clothing --photos 512      # a folder that `data.load` reads
+    python benchmarks/photo_cache.py --dataset clothing --photos 48 --megapixels 12
+
+Peer: `datasets` with a transform that calls the model's image processor, as in transformers' example for image
+classification, behind torch's DataLoader in one process. Ours: the same loader on `photo_cache.Prepared`, of which the
+first epoch (not in the ratio, shown beside) has made the file. Gate: the same numbers to the bit, or the ratio is
+void. `bytes` are batches before they become numbers, as they go to a GPU.
+
+`cropped` is the same with a random crop and a flip: the peer opens the photo and crops it; ours crops a photo that was
+kept with a shorter side of 1.5 times the net's. The draws are the same; the pictures are not to the bit: the mean
+difference of their crops in grey levels stands beside it. `--megapixels` enlarges the photos first, which are then
+encoded as JPEG anew: what a phone takes, in size.
+"""
+
+import argparse
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset, Features, Image
+from PIL import Image as PILImage
+from torchvision.transforms import v2
+
+from hf_fashion import backbones, data, images, photo_cache
+from hf_fashion.training.features import Rows
+
+COLUMNS = Features({"image": Image()})
+
+
+def enlarged(rows: Dataset, pixels: float) -> Dataset:
+    made = []
+    for row in rows.cast_column("image", Image(decode=False)):
+        photo = images.decode(row["image"])
+        scale = (pixels / (photo.width * photo.height)) ** 0.5
+        larger = photo.resize((round(photo.width * scale), round(photo.height * scale)), PILImage.Resampling.BICUBIC)
+        buffer = io.BytesIO()
+        larger.save(buffer, "JPEG", quality=92)
+        made.append({"image": {"bytes": buffer.getvalue(), "path": None}})
+    return Dataset.from_list(made, features=COLUMNS)
+
+
+def clocked(
+    loader: torch.utils.data.DataLoader, numbers: Callable[[torch.Tensor], torch.Tensor] | None = None
+) -> tuple[dict[str, float], list[torch.Tensor]]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    seen = [batch["pixel_values"] if numbers is None else numbers(batch["pixel_values"]) for batch in loader]
+    return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}, seen
+
+
+def span(values: list[float], digits: int = 1) -> str:
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+class Cropped(torch.utils.data.Dataset):
+    """Photos that are cropped and flipped at random, with the same draws whatever they come from."""
+
+    def __init__(self, photos: list | Dataset | photo_cache.Shrunk, count: int, size: tuple[int, int]) -> None:
+        self.photos, self.count, self.size = photos, count, size
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, row: int) -> dict[str, torch.Tensor]:
+        photo = self.photos[row]
+        photo = photo["image"].convert("RGB") if isinstance(photo, dict) else photo
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(row)
+            top, left, height, width = torch.rand(4).tolist()
+            flip = bool(torch.rand(()) < 0.5)
+        # Shares of the photo, so that a smaller one is cropped alike.
+        h, w = (0.7 + 0.3 * height) * photo.height, (0.7 + 0.3 * width) * photo.width
+        box = (left * (photo.width - w), top * (photo.height - h))
+        crop = photo.resize(self.size[::-1], PILImage.Resampling.BICUBIC, (*box, box[0] + w, box[1] + h), 3.0)
+        pixels = v2.functional.pil_to_tensor(crop)
+        return {"pixel_values": pixels.flip(-1) if flip else pixels}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="efficientnet-lite0")
+    parser.add_argument("--dataset", default="sample")
+    parser.add_argument("--photos", type=int, default=256)
+    parser.add_argument("--megapixels", type=float)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="Write the figures here, too.")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    dataset, _ = data.load(args.dataset, COLUMNS, label_columns=[], validation_share=None, test_share=None)
+    rows = dataset["train"].select_columns(["image"])
+    rows = rows.select(range(min(args.photos, len(rows))))
+    if args.megapixels:
+        rows = enlarged(rows, args.megapixels * 1e6)
+    _, processor = backbones.load_classifier(args.model, ["a", "b"])
+    spec = backbones.input_spec(processor)
+
+    def prepare(batch: dict) -> dict:
+        photos = [photo.convert("RGB") for photo in batch["image"]]
+        return {"pixel_values": processor(photos, return_tensors="pt")["pixel_values"]}
+
+    def loader(photos: object) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(photos, batch_size=32)  # type: ignore[arg-type]
+
+    told: dict[str, list[dict[str, float]]] = {
+        name: [] for name in ("peer", "ours", "bytes", "cropped peer", "cropped ours")
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["HF_FASHION_CACHE"] = folder
+        start = time.process_time()
+        kept = photo_cache.Prepared(rows, processor)
+        first = time.process_time() - start
+        start = time.process_time()
+        shrunk = photo_cache.Shrunk(rows, round(1.5 * min(spec.height, spec.width)))
+        first_shrunk = time.process_time() - start
+        size, labels = (spec.height, spec.width), rows.add_column("label", [0] * len(rows))
+        sides = {
+            "peer": loader(rows.with_transform(prepare)),
+            "ours": loader(Rows(labels, kept, lambda row: row["label"], "pixel_values")),
+            "cropped peer": loader(Cropped(rows, len(rows), size)),
+            "cropped ours": loader(Cropped(shrunk, len(rows), size)),
+        }
+        made = {"ours": kept.numbers}
+        seen = {name: clocked(side, made.get(name))[1] for name, side in sides.items()}
+        same = all(torch.equal(a, b) for a, b in zip(seen["peer"], seen["ours"], strict=True))
+        both = zip(seen["cropped peer"], seen["cropped ours"], strict=True)
+        apart = float(torch.cat([(a.float() - b.float()).abs().flatten() for a, b in both]).mean())
+        for number in range(args.rounds):
+            for name in list(sides)[:: 1 if number % 2 == 0 else -1]:
+                told[name].append(clocked(sides[name], made.get(name))[0])
+            told["bytes"].append(clocked(sides["ours"])[0])
+    pixels = np.mean([np.prod(images.probe(row["image"])) for row in rows.cast_column("image", Image(decode=False))])
+    print(
+        f"{len(rows)} photos of {pixels / 1e6:.2f} megapixels, {args.model} ({spec.height} x {spec.width}), one thread"
+    )
+    print(f"prepared: the same to the bit: {'yes' if same else 'NO: the ratio is void'}; made in {first:.1f} CPU s")
+    print(f"cropped: {apart:.2f} grey levels apart on average; made in {first_shrunk:.1f} CPU s\n")
+    print("| epoch | CPU ms a photo | wall ms | peer to ours, CPU |\n|---|---|---|---|")
+    for name, runs in told.items():
+        peer = told["cropped peer" if name.startswith("cropped") else "peer"]
+        ratios = span([a["cpu"] / b["cpu"] for a, b in zip(peer, runs, strict=True)])
+        ratios = "void" if name in ("ours", "bytes") and not same else ratios
+        cpu, wall = (span([1000 * run[kind] / len(rows) for run in runs], 3) for kind in ("cpu", "wall"))
+        print(f"| {name} | {cpu} | {wall} | {ratios} |")
+    if args.json:
+        args.json.write_text(json.dumps({"same": same, "rounds": told}, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
