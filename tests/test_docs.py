@@ -63,7 +63,7 @@ def test_settings_in_commands_exist(page):
             f"--{field}"
             for group in (*RECIPES[name][1:], training.MethodArguments, training.FashionTrainingArguments)
             for field in group.__dataclass_fields__
-        } | {"--config", "--help"}
+        } | {"--config", "--help", "--no_flip"}
         known |= OF_SWEEPS if name == "sweep" else {"--student"} if name == "distill" else set()
         assert {token for token in tokens if token.startswith("--")} <= known
 
@@ -87,7 +87,7 @@ def test_settings_named_in_the_prose_exist():
     }
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file
         num_processes num_machines main_process_ip machine_rank nproc_per_node public overwrite verify type
-        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student
+        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student no_flip
         vectors rounds"""
     known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
