@@ -40,8 +40,11 @@ check: install  ## format, lint, types, spelling
 	$(BIN)/mypy
 	$(BIN)/typos
 
-bench: install  ## the benchmarks; each prints its table
-	for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+# Photos to measure with: make bench DATA=clothing; without it the sample's.
+DATA ?=
+bench: install  ## peer, ours and ratio of each line, as a table, JSON and a plot in bench/
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	$(BIN)/python benchmarks/table.py $(if $(DATA),--data $(DATA)) --output bench
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

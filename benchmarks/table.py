@@ -1,0 +1,93 @@
+"""The lines in which this library is faster than what one would otherwise do, each measured in a process of its own.
+
+    python benchmarks/table.py --data clothing --output bench          # some 40 minutes on one core
+    python benchmarks/table.py --data clothing --output bench --only frozen search
+
+`--data` is a folder of photos that `data.load` reads; without it the 400 photos that ship with the package. Prints a
+table of peer, ours, the ratio with its least and most over the rounds, and the gate beside it; leaves the table, what
+each benchmark printed, `lines.json` and `ratios.png` in `--output`. A gate that does not hold voids its ratio.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+HERE = Path(__file__).parent
+# Name -> the script, its settings, and whether it takes `--dataset`.
+BENCHMARKS: dict[str, tuple[str, list[str], bool]] = {
+    "import": ("import_time.py", [], False),
+    "frozen": ("frozen.py", [], True),
+    "photos": ("photo_cache.py", [], True),
+    "phone photos": ("photo_cache.py", ["--photos", "48", "--megapixels", "12"], True),
+    "search": ("search.py", ["--vectors", "50000"], False),
+}
+
+
+def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+    script, settings, of_photos = BENCHMARKS[name]
+    told = args.output / f"{name.replace(' ', '-')}.json"
+    command = [sys.executable, str(HERE / script), *settings, "--json", str(told)]
+    command += ["--dataset", args.data] if of_photos and args.data else []
+    env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    print(f"{name} ...", file=sys.stderr)
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    told.with_suffix(".txt").write_text(done.stdout, encoding="utf-8")
+    if done.returncode:
+        raise SystemExit(f"{name}: {done.stderr[-2000:]}")
+    found = json.loads(told.read_text(encoding="utf-8"))
+    return [{**one, "command": found["command"], "machine": found["machine"]} for one in found["lines"]]
+
+
+def drawn(lines: list[dict[str, Any]]) -> Figure:
+    """Each ratio with its least and most, on a logarithmic scale; void ones are left out and named."""
+    good = [one for one in lines if one["passed"]]
+    void = len(lines) - len(good)
+    figure = Figure(figsize=(9, 1.2 + 0.42 * len(good)), layout="constrained")
+    axes = figure.subplots()
+    for place, one in enumerate(good):
+        axes.plot([one["least"], one["most"]], [place, place], color="#2b6cdf", linewidth=2)
+        axes.plot(one["ratio"], place, "o", color="#2b6cdf")
+        axes.annotate(f"{one['ratio']:.1f}x", (one["most"], place), (6, 0), textcoords="offset points", va="center")
+    axes.set_yticks(range(len(good)), [f"{one['line']}\nagainst {one['against']}" for one in good], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.axvline(1, color="#888888", linewidth=1)
+    axes.set_xlabel("times as fast as the peer (median, least and most over the rounds)")
+    axes.margins(x=0.15)
+    axes.grid(axis="x", alpha=0.3)
+    figure.suptitle("Peer to ours" + f"; {void} void: their gate did not hold" * (void > 0), fontsize=11)
+    return figure
+
+
+def table(lines: list[dict[str, Any]]) -> str:
+    rows = ["| what | against | peer | ours | ratio (least to most) | gate |", "|---|---|---|---|---|---|"]
+    for one in lines:
+        ratio = f"{one['ratio']:.1f} ({one['least']:.1f} to {one['most']:.1f})" if one["passed"] else "void"
+        taken = " | ".join(f"{one[side]:.3g} {one['unit']}" for side in ("peer", "ours"))
+        rows.append(f"| {one['line']} | {one['against']} | {taken} | {ratio} | {one['gate']} |")
+    return "\n".join(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="Photos; default: the sample.")
+    parser.add_argument("--output", type=Path, default=Path("bench"), help="A folder for tables, JSON and the plot.")
+    parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="Some of the lines.")
+    args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    lines = [one for name in args.only or BENCHMARKS for one in measured(name, args)]
+    told = f"{lines[0]['machine']}, one thread\n\n{table(lines)}\n"
+    print(told)
+    (args.output / "table.md").write_text(told, encoding="utf-8")
+    (args.output / "lines.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
+    drawn(lines).savefig(args.output / "ratios.png", dpi=130)
+
+
+if __name__ == "__main__":
+    main()
