@@ -212,8 +212,8 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             kept.append(
                 lines.line(
                     f"exact search, {args.vectors:,} x {args.dimension}, {batch} at a time", *took,
-                    unit="CPU ms a query", gate=f"recall {recall['ours']:.4f} (from {GATE} on)", passed=recall["ours"] >= GATE,
-                    against=f"{peer}, exact",
+                    unit="CPU ms a query", gate=f"recall {recall['ours']:.4f} (from {GATE} on)",
+                    passed=recall["ours"] >= GATE, against=f"{peer}, exact",
                 )
             )  # fmt: skip
         for name, told in rounds.items():
