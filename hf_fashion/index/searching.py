@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
+from hf_fashion.devices import supports_bf16
 from hf_fashion.index.segments import Segment, rounded
-from hf_fashion.training.precision import supports_bf16
 
 _SCORES = 2**22  # in memory at once
 _QUERIES = 256

@@ -4,8 +4,9 @@ import dataclasses
 import re
 from typing import TypeVar
 
-import torch
 from transformers import PreTrainedConfig, PreTrainedModel, TimmWrapperConfig, TrainingArguments
+
+from hf_fashion.devices import supports_bf16
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -38,18 +39,6 @@ def family(config: PreTrainedConfig) -> str:
     name = config.architecture if isinstance(config, TimmWrapperConfig) else config.model_type
     name = str(name).partition(".")[0]  # timm's names may end with the name of the weights
     return next((kind for kind, called in _FAMILIES.items() if re.fullmatch(called, name)), "")
-
-
-def supports_bf16(device: str) -> bool:
-    """Whether a device computes in bfloat16 by itself; what merely emulates it is slower than full precision.
-
-    Args:
-        device: "cpu" or "cuda".
-    """
-    if device == "cuda":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 def with_precision(args: Arguments, model: PreTrainedModel, wanted: str = "auto") -> Arguments:
