@@ -480,6 +480,8 @@ def test_a_phone(visit, scheme):
     page = visit(**phone)
     upload(page, EXAMPLES[0], EXAMPLES[1])
     page.wait_for_function("document.querySelector('.found a[href]')")
+    # The answer comes into sight by itself.
+    page.wait_for_function("document.querySelector('#answers').getBoundingClientRect().top < innerHeight / 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     photo = page.locator("figure img").first.bounding_box()
     assert photo["width"] > 240

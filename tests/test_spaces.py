@@ -613,6 +613,8 @@ def test_a_phone(visit, scheme):
     phone = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True, "color_scheme": scheme}
     page = visit(**phone)
     upload(page, EXAMPLES[0], EXAMPLES[1])
+    # The answer comes into sight by itself.
+    page.wait_for_function("document.querySelector('#answers').getBoundingClientRect().top < innerHeight / 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     card = page.locator("#answers .said > li").first
     text, back = (

@@ -41,6 +41,16 @@ const name = () => document.querySelectorAll("button.gallery-item img").forEach(
 });
 new MutationObserver(name).observe(document.body, {childList: true, subtree: true, attributeFilter: ["src"]});
 name();
+// On a phone the answer lies below the photo that was chosen; Gradio's own scrolling does not get there.
+let told = element.textContent;
+new MutationObserver(() => {
+  if (element.textContent === told) return;
+  told = element.textContent;
+  setTimeout(() => {
+    const {top} = element.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) element.scrollIntoView();
+  }, 200);
+}).observe(element, {childList: true, subtree: true, characterData: true});
 """
 
 
@@ -132,9 +142,9 @@ def build(name: str, revision: str | None = None) -> gr.Blocks:
         # Events take what the visitor sent as it came (`preprocess`): Gradio would open pictures with its own decoder,
         # and leave an empty file behind for each.
         for component in (files, camera):
-            component.change(show_uploads, component, said, scroll_to_output=True, **private)
+            component.change(show_uploads, component, said, **private)
         if examples:
-            tried.click(show_example, tried, said, scroll_to_output=True, api_visibility="private")
+            tried.click(show_example, tried, said, api_visibility="private")
         ask.click(classify, photo, told, api_name="classify", preprocess=False, concurrency_limit=16)
     return page.queue(max_size=100)
 

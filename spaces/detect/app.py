@@ -155,9 +155,9 @@ def build(
         # Events take what the visitor sent as it came (`preprocess`): Gradio would open pictures with its own decoder,
         # and leave an empty file behind for each.
         for component in (files, camera):
-            component.change(show_uploads, component, said, scroll_to_output=True, **private)
+            component.change(show_uploads, component, said, **private)
         if examples:
-            tried.click(show_example, tried, said, scroll_to_output=True, api_visibility="private")
+            tried.click(show_example, tried, said, api_visibility="private")
         ask.click(detect, [photo, score], told, api_name="detect", preprocess=False, concurrency_limit=8)
     return page.queue(max_size=100)
 

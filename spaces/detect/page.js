@@ -41,7 +41,18 @@ const show = () => {
   if (status) status.textContent = photos ? `Found: ${told(every) || "nothing with this score"}` : "";
   watcher.takeRecords();
 };
-const watcher = new MutationObserver(show);
+// On a phone the answer lies below the photo that was chosen; Gradio's own scrolling does not get there.
+let went = "";
+const go = () => {
+  const mark = [...element.querySelectorAll(".photo figure img")].map((image) => image.src).join();
+  if (!mark || mark === went) return;
+  went = mark;
+  setTimeout(() => {
+    const {top} = element.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) element.scrollIntoView();
+  }, 200);
+};
+const watcher = new MutationObserver(() => { show(); go(); });
 watcher.observe(element, {childList: true, subtree: true});
 document.addEventListener("input", (event) => {
   if (event.target.closest?.("#score")) requestAnimationFrame(show);
