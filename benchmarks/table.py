@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], bool]] = {
     "frozen": ("frozen.py", [], True),
     "photos": ("photo_cache.py", [], True),
     "phone photos": ("photo_cache.py", ["--photos", "48", "--megapixels", "12"], True),
+    "export": ("export.py", [], True),
     "search": ("search.py", ["--vectors", "50000"], False),
 }
 

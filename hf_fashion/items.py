@@ -56,7 +56,16 @@ def load(
         ) from error  # fmt: skip
     there = next(iter(dataset.values())).column_names
     if by is None and not shared_items and "item_id" in there:
-        dataset, report = data.load(opened, COLUMNS, split_by="item_id", **settings)
+        try:
+            dataset, report = data.load(opened, COLUMNS, split_by="item_id", **settings)
+        except InputError as error:
+            if error.what != "the column to split by":
+                raise
+            raise InputError(  # not --split_by, which nobody typed
+                "items of the photos", expected=error.expected.replace("groups", "items"),
+                found=error.found.replace("group(s)", "item(s)"),
+                fix="more items; or --shared_items True, where items are classes that lie in all splits",
+            ) from error  # fmt: skip
     if sample:
         report.source |= {"source": "sample", "kind": "sample", "license": "cc0-1.0"}
     for name, setting in ((item_column, "item_column"), (text_column, "text_column")):
@@ -100,8 +109,7 @@ def texts_of(rows: Dataset) -> list[str]:
     plain = rows.with_format(None)
     texts = [text for text in plain["text"] if text] if "text" in rows.column_names else []
     if CHANGES in rows.column_names:
-        told = [change for several in plain[CHANGES] for change in several or ()]
-        texts += [protocols.in_words(change["captions"]) for change in told]
+        texts += [words for asked in protocols.changes_of(rows) for _, words in asked if words]
     return texts
 
 
@@ -115,7 +123,7 @@ def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
     items = rows.with_format(None)["item_id"]
     several = len(set(items)) < len(items)
     texts = "text" in rows.column_names and any(rows.with_format(None)["text"])
-    changes = CHANGES in rows.column_names and any(rows.with_format(None)[CHANGES])
+    changes = CHANGES in rows.column_names and any(protocols.changes_of(rows))
     if match == "composed" or (match == "auto" and changes):
         if not changes:
             raise InputError(
@@ -136,6 +144,11 @@ def matched(dataset: DatasetDict, match: str) -> tuple[str, ...]:
             f"--match {match}", expected="texts in the training split", found="none", fix="--text_column NAME"
         )
     return wanted
+
+
+def as_challenge(source: Any) -> bool:
+    """Whether photos with words are to be asked as Fashion IQ's challenge does, whose raw files the photos are."""
+    return str(source).startswith("fashion_iq:")
 
 
 def with_words(kinds: Iterable[str]) -> bool:

@@ -8,10 +8,11 @@ Vectors of the queries and of the gallery, in the order of a `Protocol`, go thro
 `relevant` and `ignored`, and the ranks through `metrics.retrieval` with its `groups`.
 """
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset, DatasetDict
@@ -24,6 +25,7 @@ QUERY, GALLERY = "query", "gallery"  # of the column `role`
 SPLITS = ("train", "validation", "test")  # that must not share an item
 _SHOWN = 5  # items in a message
 _ALL = "all"  # the one category of photos that have none
+_CHANGE = ("target", "captions")  # of `relative_captions`
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +216,8 @@ def composed(
 
     Args:
         split: With `item_id` and `relative_captions`: of each row, as a reference, a list of `target` (an item_id) and
-            `captions`. The captions of a query are joined by "and". Without `category` all photos are one.
+            `captions`, see `changes_of`. Without `category` all photos are one; one in which nobody asks has no
+            protocol.
         distractors: More photos of the gallery, with `item_id` and `category`.
         ignore_reference: Leave the reference out of its own gallery, as some later papers do and as a shop would;
             their figures are higher, and do not compare with the challenge's.
@@ -223,47 +226,100 @@ def composed(
         Category -> its protocol, in alphabetical order.
 
     Raises:
-        InputError: A column is missing, a row has no item or no category, or no query has its target in the gallery.
+        InputError: A column is missing, a row has no item or no category, a cell is no list of changes, or in a
+            category no query has its target in the gallery.
     """
-    items, changes = _items(split), _column(split, "relative_captions")
+    items, changes = _items(split), changes_of(split)
     grouped = "category" in split.column_names
     kinds = _known(split, "category") if grouped else [_ALL] * len(split)
     more = [] if distractors is None else _known(distractors, "category") if grouped else [_ALL] * len(distractors)
     protocols = {}
     for kind in sorted(set(kinds)):
         own = [row for row, other in enumerate(kinds) if other == kind]
+        if not any(changes[row] for row in own):
+            continue
         further = [row for row, other in enumerate(more) if other == kind]
         chosen = None if distractors is None else distractors.select(further)
         places, of_item = _gallery(own, items, chosen, len(split))
         places[len(own) :] = len(split) + np.array(further, dtype=np.int64)
-        queries, texts, relevant, gone = [], [], [], 0
+        place = {row: number for number, row in enumerate(own)}
+        queries, texts, relevant = [], [], []
+        gone = dict.fromkeys(("the target is not in the gallery", "no words", "the target is the reference"), 0)
         for row in own:
-            for change in changes[row] or ():
-                if change["target"] not in of_item:
-                    gone += 1
+            for target, words in changes[row]:
+                right = of_item.get(target, np.empty(0, dtype=np.int64))
+                others = right[right != place[row]] if ignore_reference else right
+                if not len(others) or not words:
+                    gone[[*gone][0 if not len(right) else 1 if not words else 2]] += 1
                     continue
                 queries.append(row)
-                texts.append(in_words(change["captions"]))
-                relevant.append(of_item[change["target"]])
-        left_out = _counted({"the target is not in the gallery": gone})
+                texts.append(words)
+                relevant.append(others)
+        left_out = _counted(gone)
         if not queries:
             raise _nothing(f"category {kind}: no query has its target in the gallery", left_out)
-        place = {row: number for number, row in enumerate(own)}
         ignored = [np.array([place[row]]) for row in queries] if ignore_reference else None
-        right = "the photo that was asked for is right"
-        right += "; the reference is not searched" if ignore_reference else "; the reference is searched, too"
+        told = "the photo that was asked for is right"
+        told += "; the reference is not searched" if ignore_reference else "; the reference is searched, too"
         protocols[kind] = Protocol(
             f"composed, {kind}", "composed", np.array(queries), texts, places, None, relevant, ignored,
             [items[row] for row in queries], left_out,
             _line(f"Composed, {kind}", len(queries), "photos with words", f"against {len(own):,} photos", chosen,
-                  right, left_out),
+                  told, left_out),
         )  # fmt: skip
+    if not protocols:
+        raise _nothing("no row has a change in relative_captions", {})
     return protocols
 
 
-def in_words(captions: Sequence[str]) -> str:
-    """The captions of a change as one text."""
-    return " and ".join(caption.strip(" .?,") for caption in captions)
+def changes_of(split: Dataset) -> list[list[tuple[str, str]]]:
+    """What each row asks for as a reference: the item, and the captions as one text, joined by "and" ("" for none).
+
+    Args:
+        split: With `relative_captions`: of each row None or a list of `target` and `captions`, which may lie in one
+            list each, too. What is a text is read as JSON, as cells of a CSV hold it.
+
+    Raises:
+        InputError: The column is missing, or a cell is something else.
+    """
+    found = []
+    for row, several in enumerate(_column(split, "relative_captions")):
+        several = _of_json(several)
+        if isinstance(several, dict) and all(isinstance(values, list) for values in several.values()):
+            several = [dict(zip(several, values, strict=False)) for values in zip(*several.values(), strict=False)]
+        if not isinstance(several, list | None):
+            raise _no_change(row, several)
+        asked = []
+        for change in map(_of_json, several or ()):
+            target, captions = (change.get(name) if isinstance(change, dict) else None for name in _CHANGE)
+            if target is None or isinstance(target, list | dict) or not isinstance(captions, list):
+                raise _no_change(row, change)
+            if any(not isinstance(caption, str | None) for caption in captions):
+                raise _no_change(row, change)
+            words = [caption.strip(" .?,") for caption in captions if caption]
+            name = int(target) if isinstance(target, float) and target.is_integer() else target
+            asked.append((str(name), " and ".join(filter(None, words))))
+        found.append(asked)
+    return found
+
+
+def _of_json(cell_: Any) -> Any:
+    """What the text of a cell says; None for a blank one."""
+    if not isinstance(cell_, str):
+        return cell_
+    try:
+        return json.loads(cell_) if cell_.strip() else None
+    except (ValueError, RecursionError):
+        return cell_
+
+
+def _no_change(row: int, found: object) -> InputError:
+    return InputError(
+        f"column relative_captions, row {row}",
+        expected="a list of changes, each with a target (an item_id) and captions (a list of texts)",
+        found=cell(repr(found), 150),
+        fix='as in a line of JSON: [{"target": "sku-18", "captions": ["the same in red"]}]',
+    )
 
 
 def refuse_leaks(dataset: DatasetDict) -> None:

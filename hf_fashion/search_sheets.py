@@ -54,13 +54,15 @@ def _sheet(
         right = _right(row)
         asked = line[0]
         asked.axis("off")
-        if row["text"]:
+        composed = row["search"].startswith("composed/")
+        if row["text"] and not composed:
             asked.text(
                 0.5, 0.5, _wrapped(row["text"]), ha="center", va="center", fontsize=8, transform=asked.transAxes
             )
         else:
             asked.imshow(_photo(dataset, places[row["query"]], limits))
-        asked.set_title(f"asked; right at {min(row['ranks'])}", fontsize=7)
+        words = f"\n{_wrapped(row['text'], width=26, most=3)}" if composed else ""
+        asked.set_title(f"asked; right at {min(row['ranks'])}{words}", fontsize=7)
         for place, axes in enumerate(line[1:]):
             axes.set_xticks([])
             axes.set_yticks([])

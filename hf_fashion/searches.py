@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from hf_fashion import images, metric_modules, protocols, record
 from hf_fashion import metrics as plain_metrics
 from hf_fashion.backbones.encoders import SentenceTransformer, takes_texts
+from hf_fashion.composed import composed
 from hf_fashion.errors import InputError
 from hf_fashion.items import CHANGES, GALLERY, SPLITS
 from hf_fashion.protocols import Protocol
@@ -20,9 +21,12 @@ COMPOSED_KS = (*KS, 50)  # as papers on Fashion IQ have it
 _SHOWN = 10  # answers of a query in predictions.parquet
 
 
-def possible(rows: Dataset, texts: bool, gallery: Dataset | None = None) -> dict[str, Protocol]:
+def possible(
+    rows: Dataset, texts: bool, gallery: Dataset | None = None, *, reference_searched: bool = False
+) -> dict[str, Protocol]:
     """Name -> the searches that a split allows: photos by photos, and by texts where the encoder reads them, and by a
-    photo with words: `composed/<category>`."""
+    photo with words: `composed/<category>`. The photo of these is left out of what it asks for, as a shop would,
+    unless it is searched as in Fashion IQ's challenge: there it is nearly always found first, and recall at 1 is 0."""
     made: dict[str, Protocol] = {}
     items = rows.with_format(None)["item_id"]
     if "role" in rows.column_names and any(rows.with_format(None)["role"]):
@@ -31,8 +35,9 @@ def possible(rows: Dataset, texts: bool, gallery: Dataset | None = None) -> dict
         made["image"] = protocols.leave_one_out(rows, gallery)
     if texts and "text" in rows.column_names and any(rows.with_format(None)["text"]):
         made["text"] = protocols.text_to_image(rows, gallery)
-    if texts and CHANGES in rows.column_names and any(rows.with_format(None)[CHANGES]):
-        made |= {f"composed/{kind}": asked for kind, asked in protocols.composed(rows, gallery).items()}
+    if texts and CHANGES in rows.column_names and any(protocols.changes_of(rows)):
+        asked = protocols.composed(rows, gallery, ignore_reference=not reference_searched)
+        made |= {f"composed/{kind}": protocol for kind, protocol in asked.items()}
     if not made:
         raise InputError(
             "photos to measure with", expected="items of several photos, or texts", found="neither",
@@ -77,32 +82,17 @@ def nearest_wrong(vectors: np.ndarray, groups: np.ndarray, count: int) -> list[l
     return [[int(place) for place in row] for row in places]
 
 
-def composed(photos: np.ndarray, texts: np.ndarray, weight: float = 0.5) -> np.ndarray:
-    """What a photo and words about a change ask for: the sum of both vectors, of length 1 (Baldrati et al. 2022).
-
-    Args:
-        photos: Vectors of length 1 (n, d).
-        texts: Vectors of length 1 (n, d).
-        weight: Of the words, from 0 to 1.
-
-    Returns:
-        (n, d) 32-bit floats.
-    """
-    told = (1 - weight) * np.asarray(photos, dtype=np.float32) + weight * np.asarray(texts, dtype=np.float32)
-    length = np.linalg.norm(told, axis=1, keepdims=True)
-    return np.asarray(told / np.maximum(length, 1e-12), dtype=np.float32)
-
-
 def kind_of(search: str) -> str:
     """`image`, `text` or `composed`: a composed search has a part for each category."""
     return search.partition("/")[0]
 
 
-def main_search(made: Iterable[str]) -> str:
-    """The kind of search whose figures stand first: with words where there is one, since it is the harder one to
-    learn."""
-    kinds = {kind_of(search) for search in made}
-    return next((kind for kind in ("composed", "text") if kind in kinds), "image")
+def main_search(made: Iterable[str], learned: Iterable[str] = ()) -> str:
+    """The kind of search whose figures stand first: one that was learned, as of `items.matched`; with words where
+    there is one, since it is the harder one to learn."""
+    kinds, taught = {kind_of(search) for search in made}, set(learned)
+    order = sorted(("composed", "text", "image"), key=lambda kind: kind not in taught)
+    return next((kind for kind in order if kind in kinds), "image")
 
 
 def figures_of(ranks: Mapping[str, Sequence[np.ndarray]], **settings: Any) -> dict[str, Any]:
@@ -164,8 +154,9 @@ def predict(
     *,
     batch_size: int = 32,
     limits: images.Limits = images.LIMITS,
+    reference_searched: bool = False,
 ) -> tuple[Dataset, dict[str, dict[str, Protocol]]]:
-    """Asks all queries of the splits.
+    """Asks all queries of the splits, as of `possible`.
 
     Returns:
         A row a query: `split`, `search` (image, text), `query` (source row of its photo), `text`, `item_id`, `ranks`
@@ -178,7 +169,7 @@ def predict(
     more = None if gallery is None else embed(encoder, gallery, batch_size=batch_size, limits=limits)
     for split in (split for split in splits if split in dataset):
         rows = dataset[split]
-        told[split] = possible(rows, takes_texts(encoder), gallery)
+        told[split] = possible(rows, takes_texts(encoder), gallery, reference_searched=reference_searched)
         names = _names(rows) + ([] if gallery is None else [f"{GALLERY}:{name}" for name in _names(gallery)])
         items = list(rows.with_format(None)["item_id"])
         if gallery is not None:
@@ -206,7 +197,9 @@ def _names(rows: Dataset) -> list[str]:
     return [str(name) for name in rows.with_format(None)["source_row"]]
 
 
-def evaluate(predictions: Dataset, seed: int = 42, *, shared_items: bool = False) -> dict[str, dict[str, Any]]:
+def evaluate(
+    predictions: Dataset, seed: int = 42, *, shared_items: bool = False, learned: Iterable[str] = ()
+) -> dict[str, dict[str, Any]]:
     """Split -> figures, with 95 % intervals: those of the main search by their names, of the other one with its name
     in front (`image/recall_at_1`).
 
@@ -215,8 +208,9 @@ def evaluate(predictions: Dataset, seed: int = 42, *, shared_items: bool = False
         seed: Of the bootstrap.
         shared_items: Items are classes: those there are, so that photos are drawn; else whole items are, since other
             photos of a shop are of other items.
+        learned: See `main_search`.
     """
-    first = main_search(predictions["search"])
+    first = main_search(predictions["search"], learned)
     results: dict[str, dict[str, Any]] = {}
     kinds = [kind_of(search) for search in predictions["search"]]
     for kind in sorted(set(kinds), key=lambda kind: (kind != first, kind)):
@@ -254,7 +248,7 @@ def _by_search(rows: Dataset) -> tuple[dict[str, list[np.ndarray]], dict[str, li
 
 
 def gained(
-    before: Dataset, after: Dataset, split: str = "test", *, shared_items: bool = False
+    before: Dataset, after: Dataset, split: str = "test", *, shared_items: bool = False, learned: Iterable[str] = ()
 ) -> dict[str, dict[str, Any]]:
     """What a training was worth: recall at 1 and at 10 of the main search before and after it, on the same queries.
 
@@ -263,12 +257,13 @@ def gained(
         after: The same with the trained one.
         split: Of the queries.
         shared_items: See `evaluate`.
+        learned: See `main_search`.
 
     Returns:
         Figure -> what `metrics.paired` says, or `metrics.paired_by_item` where an item asks several times; `a` is
         after the training, `b` before it.
     """
-    first = main_search(after["search"])
+    first = main_search(after["search"], learned)
     hits, items = [], []
     for told in (after, before):
         rows = record.of_split(told, split)

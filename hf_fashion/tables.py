@@ -70,11 +70,15 @@ def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Data
 
 
 def _list(value: Any) -> list[str] | None:
-    """A list of texts; a text alone is a list of one; objects and lists of lists are no labels, and so not known."""
+    """A list of texts; a text alone is a list of one; an object is its JSON; lists of lists are not known."""
     parts = value if isinstance(value, list) else [value]
-    if value is None or any(isinstance(part, list | dict) for part in parts):
+    if value is None or any(isinstance(part, list) for part in parts):
         return None
-    return [str(part) for part in parts if part is not None]
+    return [
+        json.dumps(part, ensure_ascii=False) if isinstance(part, dict) else str(part)
+        for part in parts
+        if part is not None
+    ]
 
 
 def _plain(value: Any) -> str | None:

@@ -126,7 +126,8 @@ def delete(args: Arguments) -> Built:
     """
     wanted = list(dict.fromkeys(args.delete or ()))
     with index.open(str(args.output_dir)) as target:
-        unknown = [one for one in wanted if one not in target.rows_of(wanted, columns=[])]
+        there = target.rows_of(wanted, columns=[])
+        unknown = [one for one in wanted if one not in there]
         if unknown:
             raise InputError(
                 "--delete", expected=f"ids of photos in {args.output_dir}",

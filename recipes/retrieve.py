@@ -109,8 +109,12 @@ def main(argv: list[str] | None = None) -> record.Run:
         dataset["train"].select_columns(known), training_args.seed,
         augment=paired_photos.crop_and_flip(args.smallest_crop, args.flip), limits=args.limits,
     )  # fmt: skip
+    if isinstance(pairs, paired_photos.ComposedPairs) and pairs.left_out and training_args.process_index == 0:
+        gone = "; ".join(f"{count} left out: {reason}" for reason, count in pairs.left_out.items())
+        print(f"{len(pairs)} changes to learn from; {gone}")
     if args.hard_negatives:
-        vectors = searches.embed(encoder, dataset["train"], limits=args.limits)
+        # On the device of this process: sentence-transformers takes the first GPU in all of them.
+        vectors = searches.embed(encoder.to(training_args.device), dataset["train"], limits=args.limits)
         pairs.wrong = searches.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
     lora = training.add_lora_to_encoder(encoder, args.lora_rank, args.lora_alpha) if args.lora_rank else []
     batch = training_args.per_device_eval_batch_size
@@ -123,7 +127,7 @@ def main(argv: list[str] | None = None) -> record.Run:
         lora=lora,
         loss=loss,
         evaluator=retrieving.Measured(
-            retrieve.measure(dataset, args.limits, batch), training_args.metric_for_best_model
+            retrieve.measure(dataset, args.limits, batch, kinds), training_args.metric_for_best_model
         ),
         optimizers=(retrieving.encoder_optimizer(loss, training_args, args.head_learning_rate), None),
         callbacks=[EarlyStoppingCallback(args.early_stopping_patience)] if args.early_stopping_patience else [],
@@ -135,7 +139,8 @@ def main(argv: list[str] | None = None) -> record.Run:
     )  # fmt: skip
     with run:
         # How the encoder searches as it came: what the training is to be measured against.
-        untrained, _ = searches.predict(encoder, dataset, batch_size=batch, limits=args.limits)
+        asked_as = {"batch_size": batch, "limits": args.limits, "reference_searched": items.as_challenge(args.dataset)}
+        untrained, _ = searches.predict(encoder, dataset, **asked_as)
         clock = time.perf_counter(), time.process_time()
         trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
         run.note(
@@ -145,13 +150,13 @@ def main(argv: list[str] | None = None) -> record.Run:
             return run
 
         # Measured once, after everything was chosen on validation.
-        predictions, asked = searches.predict(encoder, dataset, batch_size=batch, limits=args.limits)
+        predictions, asked = searches.predict(encoder, dataset, **asked_as)
         chosen_by = training_args.metric_for_best_model if training_args.load_best_model_at_end else None
-        results = searches.evaluate(predictions, shared_items=args.shared_items)
+        results = searches.evaluate(predictions, shared_items=args.shared_items, learned=kinds)
         figures = retrieve.figures(
             predictions, results, dataset, history=trainer.state.log_history,
             metric=training_args.metric_for_best_model,
-            best_step=trainer.state.best_global_step if chosen_by else None, limits=args.limits,
+            best_step=trainer.state.best_global_step if chosen_by else None, limits=args.limits, kinds=kinds,
         )  # fmt: skip
         record.write(
             run,
@@ -166,7 +171,7 @@ def main(argv: list[str] | None = None) -> record.Run:
                 dataset,
                 asked,
                 results,
-                searches.gained(untrained, predictions, shared_items=args.shared_items),
+                searches.gained(untrained, predictions, shared_items=args.shared_items, learned=kinds),
                 chosen_by=chosen_by,
                 kinds=kinds,
                 text_model=of_texts,

@@ -26,7 +26,7 @@ from transformers import PreTrainedModel, TrainingArguments
 from hf_fashion import attributes as groups_of
 from hf_fashion import backbones, cards, checks, comparison, data, images, items, record, settings, training
 from hf_fashion.arguments import BoxArguments
-from hf_fashion.backbones.sources import EMBEDDED, FILES, find
+from hf_fashion.backbones.sources import is_encoder
 from hf_fashion.comparison.seen import seen
 from hf_fashion.errors import InputError, script
 from hf_fashion.tasks import attributes, classify, detect
@@ -227,7 +227,14 @@ def search(
             run.note(seen=[*known.values()])
         batch, limits = training_args.per_device_eval_batch_size, args.limits
         found = {
-            name: searches.predict(encoder, dataset, ["test"], batch_size=batch, limits=limits)
+            name: searches.predict(
+                encoder,
+                dataset,
+                ["test"],
+                batch_size=batch,
+                limits=limits,
+                reference_searched=items.as_challenge(args.dataset),
+            )  # fmt: skip
             for name, encoder in of.items()
         }
         if several:
@@ -266,11 +273,6 @@ def load_classifier(model: str, revision: str | None) -> tuple[PreTrainedModel, 
             raise
         fix = f"{error.fix}; or, for an encoder, --task retrieve"
         raise InputError(error.what, expected=error.expected, found=error.found, fix=fix) from error
-
-
-def is_encoder(model: str, revision: str | None) -> bool:
-    """Whether sentence-transformers saved a checkpoint: then it is an encoder, and nothing else."""
-    return model not in EMBEDDED and (find(model, revision, [*FILES, "modules.json"]) / "modules.json").is_file()
 
 
 def refuse_settings(args: Arguments, names: Sequence[str], expected: str, found: str, fix: str) -> None:

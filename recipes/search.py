@@ -24,9 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from hf_fashion import backbones, images, index, searches, settings
+from hf_fashion import backbones, images, index, settings
+from hf_fashion.composed import composed
 from hf_fashion.errors import InputError, command, in_range, script, writing
 from hf_fashion.report import cell
+
+_HALF = 0.5
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Arguments:
         default=None, metadata={"help": "Words to search by, where the model of the index takes words."}
     )
     text_weight: float = field(
-        default=0.5, metadata={"help": "Of the words beside a photo, from 0 to 1; the photo has the rest."}
+        default=_HALF, metadata={"help": "Of the words beside a photo, from 0 to 1; the photo has the rest."}
     )
     k: int = field(default=10, metadata={"help": "How many photos are wanted."})
     where: str | None = field(default=None, metadata={"help": 'A filter, as "category=dress price<50".'})
@@ -60,12 +63,18 @@ class Arguments:
             raise InputError(
                 "--index", expected=f"{command('search')} FOLDER --image PHOTO", found="no index", fix="add it"
             )
-        if self.image is None and not (self.text or "").strip():
+        blank = self.text is not None and not self.text.strip()
+        if blank or (self.image is None and self.text is None):
             raise InputError(
-                "--image, --text", expected="one of them, or both", found="none",
-                fix='--image PHOTO, or --text "red dress"',
+                "--text" if blank else "--image, --text", expected="words" if blank else "one of them, or both",
+                found="blanks" if blank else "none", fix='--image PHOTO, or --text "red dress"',
             )  # fmt: skip
         in_range("text_weight", self.text_weight, 0.0, 1.0)
+        if self.text_weight != _HALF and (self.image is None or self.text is None):
+            raise InputError(
+                f"--text_weight {self.text_weight:g}", expected="a photo and words, between which it weighs",
+                found="one of them", fix="add --image or --text, or leave it out",
+            )  # fmt: skip
         in_range("k", self.k, 1, 100_000)
         if self.output_file is not None and (
             Path(self.output_file).exists() or not self.output_file.endswith(".parquet")
@@ -98,7 +107,7 @@ def query(args: Arguments, encoder: Any, normalised: bool) -> np.ndarray:
         )
         for one in asked
     ]
-    made: np.ndarray = told[0] if len(told) == 1 else searches.composed(*told, args.text_weight)
+    made: np.ndarray = told[0] if len(told) == 1 else composed(*told, args.text_weight)
     return made
 
 

@@ -28,6 +28,7 @@ from datasets import DatasetDict, Features, Image
 from hf_fashion import backbones, calibration, checks, data, metrics, prompts, settings, tag_tables, tagging, zero_shot
 from hf_fashion.arguments import DatasetArguments
 from hf_fashion.attributes import Group
+from hf_fashion.comparison.seen import seen
 from hf_fashion.errors import InputError, command, in_range, script, writing
 from hf_fashion.report import SHOWN, Report, cell
 
@@ -147,6 +148,16 @@ def read(args: Arguments) -> tuple[DatasetDict, Report]:
         report.leave_out_pictures()
     report.raise_on_errors()
     return dataset, report
+
+
+def learned_from(args: Arguments, report: Report) -> str | None:
+    """What is to be said of figures where the model has learned from these photos; None when nobody knows of it."""
+    try:
+        return seen(report, str(args.model), args.model_revision)
+    except InputError:  # its run cut its splits itself: to label photos that one has is no wrong
+        told = f"{args.model} was trained on these photos: what is measured on those that it learned from flatters."
+        report.add("warning", f"dataset {args.dataset}", "", expected="photos that are new to it", found=told)
+        return told
 
 
 def labels_of(args: Arguments, dataset: DatasetDict) -> tuple[list[Group], list[str], dict[str, str | None]]:
@@ -277,6 +288,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     usual = "bare" if scale.kind == "cosine" else "attributes" if attributed else "fashion"
     templates = args.templates or prompts.SETS[args.prompts or usual]
     classes = zero_shot.class_vectors(encoder, words, templates)
+    known = learned_from(args, report)
     print(report)
     shown = zero_shot.sentence(templates[0], words[0])
     print(f"labels:   {len(words)}, each in {len(templates)} sentence{'s' * (len(templates) > 1)}: {cell(shown)}")
@@ -306,7 +318,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "labels": {group.name: dict(zip(group.labels, words[group.span], strict=True)) for group in groups},
         "templates": list(templates),
         "scores": f"calibrated on {args.calibrate_on}, {made}" if made else f"{SCORES[scale.kind]}; not calibrated",
-        "calibration": made and made.to_dict(), "least_score": args.least_score,
+        "calibration": made and made.to_dict(), "least_score": args.least_score, "seen": known,
     }  # fmt: skip
     if made is not None and not attributed:
         best = calibration.told(scores[args.calibrate_on], truth.references[args.calibrate_on], groups)

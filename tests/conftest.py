@@ -47,7 +47,8 @@ def checkpoints(tmp_path_factory):
 # The longest ones, the longest first: begun last, one would keep a worker busy while the other has nothing left.
 LONG = (
     "test_detect", "test_many_processes", "test_classify", "test_backbone_configs", "test_detectors", "test_kill",
-    "test_wheel", "test_method", "test_space_detect", "test_space_retrieve", "test_spaces", "test_streaming", "test_training",
+    "test_wheel", "test_method", "test_space_detect", "test_space_retrieve", "test_spaces", "test_streaming",
+    "test_training",
 )  # fmt: skip
 
 

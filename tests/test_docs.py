@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
-from hf_fashion.recipes import check, crop, distill, predict, score, sweep, tag
+from hf_fashion.recipes import check, crop, distill, export, predict, score, sweep, tag
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
 from hf_fashion.recipes import retrieve as retrieve_recipe
@@ -76,6 +76,7 @@ def test_settings_named_in_the_prose_exist():
             classify.Arguments,
             check.Arguments,
             crop.Arguments,
+            export.Arguments,
             detect.Arguments,
             retrieve.Arguments,
             tag.Arguments,
@@ -87,8 +88,8 @@ def test_settings_named_in_the_prose_exist():
     }
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file
         num_processes num_machines main_process_ip machine_rank nproc_per_node public overwrite verify type
-        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student no_flip
-        vectors rounds private"""
+        no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student
+        vectors rounds private no_flip"""
     known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
 

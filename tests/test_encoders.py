@@ -1,6 +1,7 @@
 """`load_encoder`: what it gives is what bare sentence-transformers gives of the saved folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -213,10 +214,13 @@ def test_stages_of_the_net_that_sees_do_not_learn(place, kind):
 def test_the_modules_of_a_router_are_looked_at_too(place, tmp_path):
     encoder = backbones.load_encoder(place / "swin", text_model="words", texts=TEXTS, dimension=8)
     encoder.save_pretrained(str(tmp_path / "saved"))
-    (tmp_path / "saved" / "image_1_Dense" / "pytorch_model.bin").write_bytes(b"\x80")
-    with pytest.raises(InputError, match="a pickle"):
+    dense = tmp_path / "saved" / "image_1_Dense"
+    (dense / "pytorch_model.bin").write_bytes(b"\x80")
+    (dense / "model.safetensors").rename(dense / "aside")
+    with pytest.raises(InputError, match="image_1_Dense/pytorch_model.bin, a pickle"):
         backbones.load_encoder(tmp_path / "saved")
-    (tmp_path / "saved" / "image_1_Dense" / "pytorch_model.bin").unlink()
+    (dense / "pytorch_model.bin").unlink()
+    (dense / "aside").rename(dense / "model.safetensors")
     path = tmp_path / "saved" / "router_config.json"
     told = json.loads(path.read_text())
     for kind, name, match in (
@@ -240,6 +244,7 @@ def test_what_cannot_be_is_refused(place, tmp_path):
     with pytest.raises(InputError, match="it has its modules"):
         backbones.load_encoder(tmp_path / "saved", dimension=8)
     (tmp_path / "saved" / "pytorch_model.bin").write_bytes(b"\x80")
+    (tmp_path / "saved" / "model.safetensors").unlink()
     with pytest.raises(InputError, match="a pickle"):
         backbones.load_encoder(tmp_path / "saved")
     (tmp_path / "saved" / "pytorch_model.bin").unlink()
@@ -292,3 +297,40 @@ def test_a_net_inside_an_encoder_must_not_lead_out_of_its_folder(place, tmp_path
     (tmp_path / "saved" / "adapter_config.json").write_text("{}")
     with pytest.raises(InputError, match="weights of peft"):
         backbones.load_encoder(tmp_path / "saved")
+
+
+def tiny_bert(folder):
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
+    hf.AutoModel.from_config(hf.BertConfig(vocab_size=24, max_position_embeddings=40, **sizes)).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
+    return folder
+
+
+def test_a_text_model_must_not_lead_out_of_its_folder_either(place, tmp_path):
+    bert = tiny_bert(tmp_path / "bert")
+    (bert / "adapter_config.json").write_text("{}")
+    with pytest.raises(InputError, match="weights of peft"):
+        backbones.load_encoder(place / "swin", text_model=bert)
+
+
+@pytest.mark.parametrize("kept", ["", "0_CLIPModel"])
+def test_what_nobody_reads_lies_beside_good_encoders(place, tmp_path, kept):
+    """As on the Hub: the same weights for older libraries and other engines, the settings of a training; and CLIP as
+    sentence-transformers saved it up to 5.3, which must lead out of its folder no more than others."""
+    folder = tmp_path / "saved"
+    if kept:
+        shutil.copytree(place / "clip", folder / kept)
+        module = {"idx": 0, "name": "0", "path": kept, "type": "sentence_transformers.models.CLIPModel"}
+        (folder / "modules.json").write_text(json.dumps([module]))
+    else:
+        SentenceTransformer(str(place / "clip"), device="cpu").save_pretrained(str(folder))
+    for name in ("pytorch_model.bin", "training_args.bin", "openvino/openvino_model.bin"):
+        (folder / kept / name).parent.mkdir(exist_ok=True)
+        (folder / kept / name).write_bytes(b"\x80")
+    encoder = backbones.load_encoder(folder)
+    expected = backbones.load_encoder(place / "clip")
+    assert np.allclose(encoder.encode(photos(), normalize_embeddings=True), expected.encode(photos()), atol=1e-6)
+    config = json.loads((folder / kept / "config.json").read_text())
+    (folder / kept / "config.json").write_text(json.dumps({**config, "attn_implementation": "some/kernel"}))
+    with pytest.raises(InputError, match="code from the Hub"):
+        backbones.load_encoder(folder)

@@ -622,7 +622,10 @@ def test_photos_that_are_gone_are_taken_out(tmp_path, monkeypatch, capsys, photo
         assert len(made) == 18 and not made.rows_of(["3.png", "4.png"])
     with pytest.raises(InputError, match=r"1 that are not there: 3\.png"):
         index_recipe.main(["--delete", "3.png", "5.png", "-o", "garments"])
+    asked, rows_of = [], index.Index.rows_of
+    monkeypatch.setattr(index.Index, "rows_of", lambda *one, **more: asked.append(1) or rows_of(*one, **more))
     assert index_recipe.main(["--delete", "5.png", "6.png", "-o", "garments"]).deleted == 2
+    assert asked == [1]  # of a million ids, too
     assert "16 vectors are left" in capsys.readouterr().out
 
 
@@ -654,7 +657,10 @@ def test_bad_photos_are_named_on_the_screen_and_in_the_folder(tmp_path, monkeypa
         ([], "FOLDER --image PHOTO"),
         (["garments"], "one of them"),
         (["garments", "--image", "none.jpg", "--text", "b"], "no such file"),
-        (["garments", "--text", " "], "one of them"),
+        (["garments", "--text", " "], "found:    blanks"),
+        (["garments", "--image", "none.jpg", "--text", " "], "found:    blanks"),
+        (["garments", "--image", "none.jpg", "--text_weight", "0.6"], "a photo and words"),
+        (["garments", "--text", "b", "--text_weight", "0.6"], "a photo and words"),
         (["garments", "--text", "b", "--text_weight", "2"], "text_weight"),
         (["nothing", "--text", "b"], "index.json"),
         (["garments", "--text", "b", "--where", "colour=red"], "filter on column colour"),

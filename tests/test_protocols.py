@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value
 
 from hf_fashion import metrics, protocols
 from hf_fashion.errors import InputError
@@ -181,10 +181,65 @@ def test_a_reference_and_words_ask_within_their_category():
     assert dress.ignored is None and "the reference is searched, too" in dress.line
 
 
+def changing(*cells, **columns):
+    """Photos a, b, 7, ... of which each has a cell of changes."""
+    ids = ["a", "b", "7", "c"][: len(cells)]
+    return Dataset.from_dict({"item_id": ids, "relative_captions": list(cells), **columns})
+
+
+def test_changes_are_read_as_tables_hold_them():
+    """Targets that are numbers, captions that are missing or blank, nobody who asks, lists of their own."""
+    cells = [
+        [{"target": 7, "captions": [None, "Ärmel länger. ", " "]}, {"target": 7, "captions": ["  "]}], None, [],
+    ]  # fmt: skip
+    assert protocols.changes_of(changing(*cells)) == [[("7", "Ärmel länger"), ("7", "")], [], []]
+    [found] = protocols.composed(changing(*cells)).values()
+    assert found.texts == ["Ärmel länger"] and lists(found.relevant) == [[2]] and found.left_out == {"no words": 1}
+    cells = ['[{"target": 7, "captions": ["Ärmel länger"]}]', "", None]
+    assert protocols.changes_of(changing(*cells)) == [[("7", "Ärmel länger")], [], []]
+    cells = [['{"target": "b", "captions": ["red"]}'], [], None]  # a line of JSON, of which columns are texts
+    assert protocols.changes_of(changing(*cells)) == [[("b", "red")], [], []]
+    kind = Features({"item_id": Value("string"), "relative_captions": {"target": List(Value("string")),
+                     "captions": List(List(Value("string")))}})  # fmt: skip
+    parted = [{"target": ["b"], "captions": [["red", "long"]]}, {"target": [], "captions": []}]
+    table = Dataset.from_dict({"item_id": ["a", "b"], "relative_captions": parted}, features=kind)
+    assert protocols.changes_of(table) == [[("b", "red and long")], []]
+
+
+def test_a_category_in_which_nobody_asks_has_no_search():
+    cells = [[{"target": "b", "captions": ["red"]}], [], []]
+    found = protocols.composed(changing(*cells, category=["dress", "dress", "shoe"]))
+    assert list(found) == ["dress"]
+    with pytest.raises(InputError, match="no row has a change"):
+        protocols.composed(changing([], None))
+
+
+@pytest.mark.parametrize(
+    ("cell", "found"),
+    [
+        ("the same in red", "the same in red"),
+        ([None], "None"),
+        (["red"], "'red'"),
+        ([{"target": None, "captions": ["red"]}], "'target': None"),
+        ([{"target": "b", "captions": "red"}], "'captions': 'red'"),
+        ([{"target": "b", "captions": None}], "'captions': None"),
+        ([{"target": "b", "captions": [1]}], r"'captions': \[1\]"),
+        ([{"target": "b"}], "'target': 'b'"),
+    ],
+)
+def test_what_is_no_change_is_refused_by_its_row(cell, found):
+    with pytest.raises(InputError, match=f"column relative_captions, row 1\n.*list of texts.*\n.*{found}"):
+        protocols.composed(changing(None, cell))
+
+
 def test_a_reference_can_be_left_out_of_its_own_gallery():
     dress, shirt = protocols.composed(changed(), ignore_reference=True).values()
     assert lists(dress.ignored) == [[0], [1]] and lists(shirt.ignored) == [[1]]
     assert "the reference is not searched" in dress.line
+    own = changing([{"target": "a", "captions": ["x"]}, {"target": "b", "captions": ["y"]}], [])
+    [found] = protocols.composed(own, ignore_reference=True).values()
+    assert found.texts == ["y"] and found.left_out == {"the target is the reference": 1}
+    assert protocols.composed(own)["all"].texts == ["x", "y"]
     # an encoder that answers with the reference itself and sees no difference in the rest
     vectors, target = np.eye(3), [[1]]
     assert metrics.rank_relevant(vectors[[0]], vectors, target)[0].tolist() == [3]

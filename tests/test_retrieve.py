@@ -192,8 +192,10 @@ def test_batches_hold_no_two_rows_that_belong_together(place):
     assert list(batches) != seen
     pairs.set_epoch(0)
     assert list(batches) == seen
-    with pytest.raises(InputError, match="no more pairs"):
+    with pytest.raises(InputError, match="no more pairs(.|\n)*--per_device_train_batch_size 4"):
         paired_photos.DistinctBatches(pairs, ("image",), 9, 0)
+    with pytest.raises(InputError, match="photos of more items"):
+        paired_photos.DistinctBatches(pairs_in_hand(["a", "b"], ["hat", "hat"]), ("text",), 2, 0)
 
 
 def test_rows_that_share_an_item_or_a_text_belong_together():
@@ -309,6 +311,15 @@ def test_folders_may_be_the_items(tmp_path):
         assert all(rows["item_id"].count(item) == 2 for item in rows["item_id"][:])
 
 
+def test_photos_of_one_item_make_no_three_splits(tmp_path):
+    for number in range(4):
+        photo("red", "bag", np.random.default_rng(number)).save(tmp_path / f"{number}.png")
+    lines = "".join(f"{number}.png,a\n" for number in range(4))
+    (tmp_path / "metadata.csv").write_text(f"file_name,item_id\n{lines}", encoding="utf-8")
+    with pytest.raises(InputError, match="items of the photos\n.*at least 3 items(.|\n)*1 item(.|\n)*shared_items"):
+        items.load(str(tmp_path))
+
+
 def test_cells_become_items_and_texts(place):
     photo = DatasetDict.load_from_disk(place / "photos")["train"][0]["image"]
 
@@ -331,10 +342,13 @@ def test_the_card_says_what_was_learned(place):
     rows = rows_of("test", 1, 0)
     encoder = SentenceTransformer(str(place / "both"), device="cpu")
     told = {"test": {"image": protocols.leave_one_out(rows)}}
-    both = retrieve.facts(encoder, DatasetDict(), told, {})["opening"]
+    both = retrieve.facts(encoder, DatasetDict(), told, {}, kinds=("image", "text"))["opening"]
     alone = retrieve.facts(encoder, DatasetDict(), told, {}, kinds=("image",))["opening"]
     assert "photos of one item near each other, and texts near their photos." in both and "alone" not in both
     assert "photos of one item near each other." in alone and "It learned from photos alone" in alone
+    assert (
+        "learned" not in retrieve.facts(encoder, DatasetDict(), told, {})["opening"]
+    )  # of one that was only measured
 
 
 def test_pairs_are_of_one_item_and_the_same_again(place):

@@ -10,7 +10,7 @@ from test_encoders import photos, tiny_clip
 from test_retrieve import COLORS, SHAPES, photo, rows_of, run_of
 from tiny import tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
-from hf_fashion import record, searches, training
+from hf_fashion import items, record, searches, training
 from hf_fashion.backbones.encoders import load_encoder, picture_net
 from hf_fashion.errors import InputError
 from hf_fashion.metrics import retrieval
@@ -33,12 +33,12 @@ def place(tmp_path_factory):
     return place
 
 
-def trained(place, folder, model, resume=None, rank=4, **settings):
+def trained(place, folder, model, resume=None, rank=4, kinds=None, **settings):
     torch.manual_seed(1)
     encoder = load_encoder(place / model, dimension=8 if model == "swin" else None)
     start = {name: value.clone() for name, value in encoder.state_dict().items()}
     lora = training.add_lora_to_encoder(encoder, rank, 8.0) if rank else []
-    kinds = ("text",) if model == "clip" else ("image",)
+    kinds = kinds or (("image",) if model == "swin" else ("text",))
     rows = DatasetDict.load_from_disk(place / "photos")["train"]
     rows = rows.add_column("source_row", [f"train:{number}" for number in range(len(rows))])
     args = retrieving.RetrievalTrainingArguments(
@@ -159,6 +159,78 @@ def test_the_scale_and_bias_of_a_net_are_what_its_sigmoid_loss_learns(place, tmp
     assert float(loss.compute_loss_from_embeddings([vectors, vectors], None)) == pytest.approx(float(expected))
 
 
+def test_losses_of_our_own_are_in_full_precision(place):
+    torch.manual_seed(0)
+    encoder = load_encoder(tiny_clip("siglip", place / "siglip"))
+    with torch.no_grad():
+        picture_net(encoder).logit_scale.fill_(4.7)
+    one, two = (torch.nn.functional.normalize(torch.randn(16, 16), dim=1) for _ in range(2))
+    sigmoid = encoder_losses.retrieval_loss(encoder, "sigmoid")
+    teacher = encoder_losses.retrieval_loss(encoder, teacher=encoder, teacher_weight=1.0, temperature=0.01)
+    told = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16), torch.no_grad():
+            told.append(
+                (sigmoid.compute_loss_from_embeddings([one, two], None), teacher._affinity([one, two], [two, one]))
+            )
+    assert torch.allclose(torch.stack(told[0]), torch.stack(told[1]), rtol=1e-6)
+
+
+def test_a_layer_behind_a_net_makes_other_cosines_than_its_scale_was_learned_for(place):
+    encoder = load_encoder(tiny_clip("siglip", place / "siglip"), dimension=8)
+    loss = encoder_losses.retrieval_loss(encoder, "sigmoid", temperature=0.1)
+    assert float(loss.log_scale.exp()) == pytest.approx(10) and float(loss.bias) == -10
+    assert loss.log_scale is not picture_net(encoder).logit_scale
+
+
+def test_a_contrastive_loss_leaves_a_net_scores_that_fit_it(place, tmp_path):
+    """A pair's sigmoid is what the softmax of a batch says of it: the chance against all others."""
+    tiny_clip("siglip", place / "siglip")
+    encoder, start = trained(place, tmp_path / "run", "siglip", rank=0)
+    net = picture_net(encoder)
+    assert float(net.logit_scale.exp()) == pytest.approx(20)
+    rows = DatasetDict.load_from_disk(place / "photos")["train"]
+    pairs = paired_photos.Pairs(rows, 0)
+    keys = next(iter(paired_photos.DistinctBatches(pairs, ("text",), 4, 42)))
+    drawn = [pairs[key] for key in keys]
+    seen, words = (encoder.encode([pair[name] for pair in drawn]) for name in ("anchor", "positive"))
+    logits = 20 * seen @ words.T
+    other = np.ma.masked_array(np.exp(logits), np.eye(4))
+    expected = -np.concatenate([np.log(other.sum(axis)) for axis in (0, 1)]).mean()
+    assert float(net.logit_bias) == pytest.approx(expected, abs=1e-4) and abs(expected + 10) > 1
+    assert float(start["0.model.logit_bias"]) != float(net.logit_bias)
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_photos_alone_teach_no_scale_of_words(place, tmp_path, kind):
+    tiny_clip(kind, place / kind)
+    encoder, start = trained(place, tmp_path / "run", kind, rank=0, kinds=("image",))
+    end = encoder.state_dict()
+    scales = [name for name in start if name.endswith(("logit_scale", "logit_bias"))]
+    assert scales and all(torch.equal(start[name], end[name]) for name in scales)
+
+
+def test_a_net_that_reads_is_chosen_and_judged_by_what_it_learned(place, tmp_path):
+    """From photos alone CLIP learns to find photos: not how texts find them is measured, though they are there."""
+    argv = run_of(place, tmp_path / "run", "--match", "image", "--model", str(place / "clip"))
+    argv[argv.index("--dimension") : argv.index("--dimension") + 2] = []
+    with without_drawing():
+        recipe.main(argv)
+    run = record.read(tmp_path / "run")
+    told = run.results
+    assert run.info["main_search"] == "image" and told["n"] == 16 and told["text/n"] == 8
+    assert run.info["before"]["recall_at_1"]["n"] == 16
+    rows = DatasetDict.load_from_disk(place / "photos")["validation"]
+    seen = SentenceTransformer(str(tmp_path / "run"), device="cpu").encode(list(rows["image"]))
+    near = seen @ seen.T
+    np.fill_diagonal(near, -2)
+    right = np.mean([rows["item_id"][int(one)] == rows["item_id"][row] for row, one in enumerate(near.argmax(1))])
+    logged = [line["eval_recall_at_1"] for line in run.info["history"] if "eval_recall_at_1" in line]
+    assert logged[-1] == pytest.approx(right, abs=0.07)  # of equal scores the wrong one stands first
+    card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
+    assert "On 16 searches of the test split" in card and "Leave one out: 16 photos" in card
+
+
 @pytest.fixture(scope="module")
 def changes(place):
     """Photos of one thing in four colours; the words name the colour that is asked for."""
@@ -198,6 +270,7 @@ def test_photos_with_words_ask_for_photos(place, changes, tmp_path):
     assert told["recall_at_10"] == pytest.approx((told["recall_at_10/bag"] + told["recall_at_10/scarf"]) / 2)
     card = (tmp_path / "run" / "README.md").read_text(encoding="utf-8")
     assert "Composed, bag" in card.replace("\\", "") and "means over the categories" in card
+    assert "the reference is not searched" in card and "the reference is searched" not in card
     assert run.info["before"]["recall_at_10"]["accuracy_a"] >= run.info["before"]["recall_at_10"]["accuracy_b"]
 
     # A second way to the same numbers, with the bare library.
@@ -205,14 +278,24 @@ def test_photos_with_words_ask_for_photos(place, changes, tmp_path):
     rows = changes["test"].filter(lambda row: row["category"] == "bag")
     protocol = composed(rows)["bag"]
     seen, words = bare.encode(list(rows["image"])), bare.encode(protocol.texts)
-    asked = seen[protocol.queries] + words
-    order = (-(asked @ seen.T)).argsort(axis=1)
+    scores = (seen[protocol.queries] + words) @ seen.T
+    scores[np.arange(len(scores)), protocol.queries] = -9  # not what is in the hand already
+    order = (-scores).argsort(axis=1)
     ranks = [
         1 + int(np.flatnonzero(np.isin(line, right))[0]) for line, right in zip(order, protocol.relevant, strict=True)
     ]
     assert retrieval([np.array([rank]) for rank in ranks], n_resamples=0)["mrr"] == pytest.approx(
         told["mrr/bag"], abs=0.03
     )
+
+
+def test_the_photo_that_asks_is_searched_where_the_challenge_does():
+    cells = [[{"target": "b", "captions": ["red"]}], [], []]
+    rows = Dataset.from_dict({"item_id": ["a", "b", "c"], "relative_captions": cells})
+    [shop] = searches.possible(rows, True).values()
+    [challenge] = searches.possible(rows, True, reference_searched=True).values()
+    assert [one.tolist() for one in shop.ignored] == [[0]] and challenge.ignored is None
+    assert items.as_challenge("fashion_iq:/data/fiq") and not items.as_challenge("./photos")
 
 
 def test_changes_are_pairs_of_photos_and_words(changes):
@@ -229,6 +312,11 @@ def test_changes_are_pairs_of_photos_and_words(changes):
     assert one["target"].size == (48, 48)
     batches = list(paired_photos.DistinctBatches(pairs, ("composed",), 8, 0))
     assert batches and all(len({pairs.items[number] for number, _ in batch}) == 8 for batch in batches)
+    some = [*rows["relative_captions"][:2]]
+    some += [[{"target": pairs.items[0], "captions": [" "]}, {"target": "nowhere", "captions": ["red"]}]]
+    few = rows.select(range(3)).remove_columns("relative_captions").add_column("relative_captions", some)
+    told = paired_photos.ComposedPairs(few, 0)
+    assert len(told) == 4 and told.left_out == {"the target is not in the training split": 3, "no words": 1}
     gone = rows.map(lambda row: {"relative_captions": [{"target": "nowhere", "captions": ["red"]}]})
     with pytest.raises(InputError, match="none of which the target"):
         paired_photos.ComposedPairs(gone, 0)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -150,6 +151,21 @@ def test_figures_are_of_no_photo_that_was_learned_from(nets, tmp_path, capsys):
         photos / "train", nets["clip"], "--labels", *COLOURS, "-o", tmp_path / "b.csv", "--calibrate_on", "train"
     )
     assert told["figures"] == {} and "measured: nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("cut", [["validation", "test"], []])
+def test_a_model_that_has_learned_from_the_photos_is_said_to(nets, tmp_path, capsys, cut):
+    """What it says of them is written down all the same: it is the figures that would flatter."""
+    photos = fill(tmp_path / "photos", train=3, validation=2, test=0)
+    argv = (photos, "--labels", *COLOURS)
+    assert tag(photos, nets["clip"], *argv[1:], "-o", tmp_path / "new.csv")["seen"] is None
+    _, report = data.load(photos, recipe.COLUMNS, label_columns=[], validation_share=None, test_share=None)
+    mine = shutil.copytree(nets["clip"], tmp_path / "mine")
+    (mine / "run.json").write_text(json.dumps({"dataset": report.to_dict() | {"cut": cut}}))
+    capsys.readouterr()
+    told = tag(photos, mine, *argv[1:], "-o", tmp_path / "old.csv")
+    assert "flatter" in told["seen"] and told["figures"]["n"] == 15
+    assert "flatter" in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_what_is_unsure_is_left_blank_and_listed(nets, tmp_path, capsys):

@@ -44,6 +44,8 @@ _MAPS = ("resnet", "regnet", "efficientnet", "mobilenet_v1", "mobilenet_v2", "mo
 # Nets for pictures and texts that learned from texts filled up to one length, without a mask: their vector is that of
 # the last place, so without the filling it would be another one, and depend on the other texts of a batch.
 _FILLED = ("siglip", "siglip2")
+# Modules of sentence-transformers that are a net of transformers: the last one is what CLIP was saved as.
+_NETS = ("Transformer", ".CLIPModel")
 
 
 def load_encoder(
@@ -189,9 +191,7 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
         raise InputError(
             what, expected="modules in its own folder", found=outside[0], fix="save or download it again"
         )  # fmt: skip
-    # Not those of checkpoints beside them, which nobody loads.
-    found = [*folder.glob("*.bin"), *(file for path in paths if path for file in (folder / path).rglob("*.bin"))]
-    pickles = sorted(str(path.relative_to(folder)) for path in found)
+    pickles = [name for kind, path in zip(kinds, paths, strict=True) for name in _pickles(folder, path, kind)]
     if odd or pickles:
         raise InputError(
             what, expected="modules of sentence-transformers, and weights in model.safetensors",
@@ -200,7 +200,7 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
             else "convert it: load it where you trust it, then save_pretrained(folder)",
         )  # fmt: skip
     for kind, path in zip(kinds, paths, strict=True):
-        if kind.endswith(".Transformer") and (leads := _leads_out(folder / path)):
+        if kind.endswith(_NETS) and (leads := _leads_out(folder / path)):
             raise InputError(
                 what, expected="nets that are all in its folder", found=f"{path or 'its folder'}: {leads}",
                 fix="take another checkpoint; or, where you trust it, load it and save_pretrained(<a new folder>)",
@@ -218,6 +218,15 @@ def _saved(folder: Path, model: str | Path) -> SentenceTransformer:
             what, expected="an encoder that sentence-transformers can load",
             found=f"{type(error).__name__}: {first_line(error)}", fix="save or download it again",
         ) from error  # fmt: skip
+
+
+def _pickles(folder: Path, path: str, kind: str) -> list[str]:
+    """The pickles that a module would read: where there are safetensors, nobody looks at what lies beside them."""
+    place = folder / path
+    parted = kind.endswith(_NETS) and (place / "model.safetensors.index.json").is_file()
+    if parted or (place / "model.safetensors").is_file():
+        return []
+    return sorted(str(found.relative_to(folder)) for found in place.glob("pytorch_model*.bin"))
 
 
 def _leads_out(folder: Path) -> str | None:
@@ -362,6 +371,11 @@ def _reading(
     if not (folder / "model.safetensors").is_file() and not list(folder.glob("model-*.safetensors")):
         raise InputError(
             f"the weights of the text model '{text_model}'", expected="model.safetensors", found="none in its folder",
+            fix="another text model, or --text_model words",
+        )  # fmt: skip
+    if leads := _leads_out(folder):
+        raise InputError(
+            f"the text model '{text_model}'", expected="a net that is all in its folder", found=leads,
             fix="another text model, or --text_model words",
         )  # fmt: skip
     try:

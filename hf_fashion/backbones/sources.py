@@ -42,7 +42,8 @@ FILES = ["*config.json", "model.safetensors", "model-*.safetensors", "model.safe
 # Of an encoder its modules too, each in a folder, and what cuts texts into tokens.
 ENCODER_FILES = [
     *FILES, "*/model.safetensors", "*/model-*.safetensors", "*/model.safetensors.index.json", "modules.json",
-    "*tokenizer*", "*vocab*", "*merges.txt", "*.model",
+    "*tokenizer*", "*vocab*", "*merges.txt", "*.model", "config_sentence_transformers.json",
+    "*special_tokens_map.json", "*added_tokens.json", "*chat_template.*",
 ]  # fmt: skip
 
 
@@ -423,4 +424,5 @@ def _license(folder: Path) -> dict[str, str | None]:
 
 def is_encoder(model: str | Path, revision: str | None = None) -> bool:
     """Whether a checkpoint is an encoder of sentence-transformers, by its files; a Hub id is downloaded for it."""
-    return str(model) not in EMBEDDED and (find(model, revision, ENCODER_FILES) / "modules.json").is_file()
+    wanted = [*FILES, "modules.json"]  # not all of an encoder's: a classifier's are all that a Hub id has besides
+    return str(model) not in EMBEDDED and (find(model, revision, wanted) / "modules.json").is_file()

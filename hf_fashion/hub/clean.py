@@ -25,11 +25,13 @@ _NET = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "sentence_bert_config.json",
 )  # fmt: skip
+EXPORTED = ("model.onnx", "openvino_model.xml", "openvino_model.bin")  # graphs: they hold no code to be run
 MODEL = (
     *_NET, "modules.json", "config_sentence_transformers.json", "router_config.json",
     # Modules of an encoder: one behind the other, and those of each way of a Router.
     *(f"{folder}/{name}" for folder in ("[0-9]_*", "*_[0-9]_*") for name in _NET),
     "README.md", "LICENSE", "NOTICE", "run.json", "eval_results.json", ".eval_results/*.yaml",
+    *EXPORTED, "runtime.json", "parity.json",
     *(f"{folder}/{kind}" for folder in ("plots", "widget", "examples") for kind in PICTURES),
 )  # fmt: skip
 SPACE = (
@@ -189,7 +191,7 @@ def _take(made: Export, name: str, path: Path, edit: Callable[[str], str] | None
                 fix="save the model again: model.save_pretrained(folder)",
             )  # fmt: skip
         made.files[name] = path
-    elif name.endswith(".parquet"):
+    elif name.endswith(".parquet") or name in EXPORTED:
         made.files[name] = path
     elif name.endswith(TEXTS):
         text = _text(path)

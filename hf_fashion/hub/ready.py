@@ -31,10 +31,12 @@ def refuse_incomplete(folder: Path, names: Iterable[str]) -> None:
     """Raises InputError unless a model, its weights and its card are among the files."""
     names = set(names)
     parts = "modules.json" in names  # of sentence-transformers, each in a folder
+    exported = {"runtime.json", "parity.json"} <= names and bool({"model.onnx", "openvino_model.bin"} & names)
     quoted = shlex.quote(str(folder))
     for there, wanted, fix in (
-        (parts or "config.json" in names, "config.json, of a model", "push the folder of a run that trained"),
-        (any(name.endswith(".safetensors") for name in names), "weights in safetensors",
+        (exported or parts or "config.json" in names, "config.json, of a model",
+         "push the folder of a run that trained"),
+        (exported or any(name.endswith(".safetensors") for name in names), "weights in safetensors",
          "model.save_pretrained(folder)"),
         ("README.md" in names, "README.md, the card", f"hf-fashion card {quoted}"),
     ):  # fmt: skip

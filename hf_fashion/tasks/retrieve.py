@@ -98,7 +98,9 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
             "each pair by itself (as SigLIP); triplet: nearer than a wrong one, with --hard_negatives."
         },
     )
-    temperature: float = field(default=0.05, metadata={"help": "Of contrastive, and of sigmoid at its start."})
+    temperature: float = field(
+        default=0.05, metadata={"help": "Of contrastive, and of sigmoid at its start; SigLIP begins with its own."}
+    )
     margin: float = field(default=0.2, metadata={"help": "Of triplet, in cosine distance."})
     hard_negatives: int = field(
         default=0,
@@ -193,14 +195,15 @@ def refuse_without_texts(
 
 
 def measure(
-    dataset: DatasetDict, limits: images.Limits = images.LIMITS, batch_size: int = 32
+    dataset: DatasetDict, limits: images.Limits = images.LIMITS, batch_size: int = 32, kinds: Sequence[str] = ()
 ) -> Callable[[SentenceTransformer], dict[str, float]]:
-    """Encoder -> its figures on validation, for the choice of a checkpoint; those of the search that counts most."""
+    """Encoder -> its figures on validation, for the choice of a checkpoint; those of the search that counts most, of
+    the `kinds` that are learned."""
 
     def figures_now(encoder: SentenceTransformer) -> dict[str, float]:
         rows = dataset["validation"]
         made = searches.possible(rows, takes_texts(encoder))  # without distractors: they would take most of the time
-        first = searches.main_search(made)
+        first = searches.main_search(made, kinds)
         photos = searches.embed(encoder, rows, batch_size=batch_size, limits=limits)
         asked = {name: protocol for name, protocol in made.items() if searches.kind_of(name) == first}
         ranks = {name: found[0] for name, found in searches.ask(encoder, asked, photos).items()}
@@ -220,6 +223,7 @@ def figures(
     metric: str = "recall_at_1",
     best_step: int | None = None,
     limits: images.Limits = images.LIMITS,
+    kinds: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Name -> matplotlib figure: learning curve (after a training), recall of each search, and searches with what was
     found: some by chance, and those whose right answer stands last.
@@ -233,30 +237,31 @@ def figures(
         metric: What chose the checkpoint.
         best_step: Its step.
         limits: See `images.decode`.
+        kinds: What was learned, as of `items.matched`.
     """
     figured = results[split]
     rows = record.of_split(predictions, split)
-    kinds = [searches.kind_of(search) for search in rows["search"]]
-    first = searches.main_search(kinds)
+    asked = [searches.kind_of(search) for search in rows["search"]]
+    first = searches.main_search(asked, kinds)
     drawn: dict[str, Any] = {}
     if history:
         drawn["learning_curve"] = plots.learning_curve(history, metric, best_step)
-    made = sorted(set(kinds), key=lambda kind: (kind != first, kind))
+    made = sorted(set(asked), key=lambda kind: (kind != first, kind))
     keys = [(kind, k) for kind in made for k in searches.KS]
     prefix = {kind: "" if kind == first else f"{kind}/" for kind in made}
     value, low, high = (
         [figured[f"{prefix[kind]}recall_at_{k}{end}"] for kind, k in keys] for end in ("", "_low", "_high")
     )
     drawn["recall"] = plots.intervals(
-        [f"by {ASKED[kind]}, first {k}" for kind, k in keys], value, low, high,
+        [f"{ASKED[kind]}, first {k}" for kind, k in keys], value, low, high,
         [figured[f"{prefix[kind]}n"] for kind, _ in keys],
-        f"Recall among the first k, {split} split",
+        f"Recall among the first k, by what asks, {split} split",
     )  # fmt: skip
-    chosen = rows.select([row for row, kind in enumerate(kinds) if kind == first])
+    chosen = rows.select([row for row, kind in enumerate(asked) if kind == first])
     return drawn | search_sheets.draw(dataset, split, chosen, limits=limits)
 
 
-ASKED = {"image": "a photo", "text": "a text", "composed": "a photo with words"}
+ASKED = {"image": "photo", "text": "text", "composed": "photo + words"}
 CARD_FIGURES = {
     "recall_at_1": {"type": "recall", "name": "Recall at 1", "args": {"k": 1}},
     "recall_at_5": {"type": "recall", "name": "Recall at 5", "args": {"k": 5}},
@@ -275,7 +280,7 @@ def facts(
     before: Mapping[str, Mapping[str, Any]] | None = None,
     split: str = "test",
     chosen_by: str | None = None,
-    kinds: Sequence[str] = ("image", "text"),
+    kinds: Sequence[str] = (),
     text_model: Mapping[str, Any] | None = None,
     teacher: Mapping[str, Any] | None = None,
     shared_items: bool = False,
@@ -290,13 +295,13 @@ def facts(
         before: Of `gained`.
         split: The one that is reported.
         chosen_by: The metric that chose the checkpoint on validation; None when the last one was taken.
-        kinds: What was brought together in training, as of `matched`.
+        kinds: What was brought together in training, as of `items.matched`; none where nobody knows.
         text_model: What `backbones.describe` says of another net that reads the texts.
         teacher: And of an encoder that it learned from.
         shared_items: See `searches.evaluate`.
     """
     made = told[split]
-    first = searches.main_search(made)
+    first = searches.main_search(made, kinds)
     texts = takes_texts(encoder)
     width = int(encoder.get_embedding_dimension() or 0)
     if chosen_by is not None:
@@ -308,9 +313,10 @@ def facts(
         "text": "texts near their photos",
         "composed": "a photo and words on what is to be different, added, near the photo that they ask for",
     }
-    opening = f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out; it learned to "
-    opening += f"lay {', and '.join(words for kind, words in near.items() if kind in kinds)}."
-    if texts and not with_words(kinds):
+    opening = f"An encoder: a photo{' or a text' if texts else ''} in, a vector of {width} numbers out"
+    learned = ", and ".join(words for kind, words in near.items() if kind in kinds)
+    opening += f"; it learned to lay {learned}." if learned else "."
+    if texts and kinds and not with_words(kinds):
         opening += " It learned from photos alone: texts may fit them less than those of the base model did."
     made_anew = next((module for module in encoder.modules() if isinstance(module, StaticEmbedding)), None)
     if made_anew is not None:

@@ -17,7 +17,7 @@ from hf_fashion.errors import InputError, extra, in_range
 with extra("training of an encoder", "sentence-transformers", "retrieve"):
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer import losses
-    from sentence_transformers.sentence_transformer.modules import StaticEmbedding
+    from sentence_transformers.sentence_transformer.modules import Normalize, StaticEmbedding, Transformer
 
 BOTH_WAYS: Any = ("query_to_doc", "doc_to_query")
 CACHED = losses.CachedMultipleNegativesRankingLoss
@@ -27,8 +27,8 @@ Features = Sequence[dict[str, torch.Tensor]]  # of each column of a batch what t
 class SigmoidLoss(nn.Module):
     """SigLIP's loss: each pair of the batch by itself is right or wrong (Zhai et al. 2023, arXiv 2303.15343).
 
-    It learns its scale and its bias. Those of a net that has them (SigLIP) are taken, and stay the net's; else they
-    are the loss's, and begin as told.
+    It learns its scale and its bias. Those of a net that has them (SigLIP) are taken, and stay the net's, where its
+    vectors are those of the encoder; else (a layer is behind it) they are the loss's, and begin as told.
 
     Args:
         model: The encoder.
@@ -41,7 +41,8 @@ class SigmoidLoss(nn.Module):
         self.model = model
         net = picture_net(model)
         scale, offset = (getattr(net, name, None) for name in ("logit_scale", "logit_bias"))
-        if isinstance(scale, nn.Parameter) and isinstance(offset, nn.Parameter):
+        bare = all(isinstance(module, (Transformer, Normalize)) for module in model.children())
+        if bare and isinstance(scale, nn.Parameter) and isinstance(offset, nn.Parameter):
             self.log_scale, self.bias = scale, offset
         else:
             self.log_scale = nn.Parameter(torch.tensor(float(np.log(1 / temperature))))
@@ -52,10 +53,9 @@ class SigmoidLoss(nn.Module):
 
     def compute_loss_from_embeddings(self, embeddings: list[torch.Tensor], labels: Any) -> torch.Tensor:
         """The loss of vectors (pairs, dimension): of what asks, of the right answers, of wrong ones."""
-        left, right = (nn.functional.normalize(told, dim=1) for told in (embeddings[0], torch.cat(embeddings[1:])))
-        logits = left @ right.T * self.log_scale.exp() + self.bias
+        logits = _cosines(embeddings[0], torch.cat(embeddings[1:])) * self.log_scale.exp() + self.bias
         signs = 2 * torch.eye(*logits.shape, device=logits.device) - 1
-        return -nn.functional.logsigmoid(signs * logits).sum() / len(left)
+        return -nn.functional.logsigmoid(signs * logits).sum() / len(logits)
 
 
 class ComposedLoss(nn.Module):
@@ -126,10 +126,7 @@ class TeacherLoss(nn.Module):
         return loss + self.weight * (self._affinity(told, wanted) + self._features(told, wanted))
 
     def _affinity(self, told: list[torch.Tensor], wanted: list[torch.Tensor]) -> torch.Tensor:
-        ours, theirs = (
-            nn.functional.normalize(one[0].float(), dim=1) @ nn.functional.normalize(one[1].float(), dim=1).T
-            for one in (told, wanted)
-        )
+        ours, theirs = (_cosines(one[0], one[1]) for one in (told, wanted))
         ways = [
             nn.functional.kl_div(
                 (mine / self.temperature).log_softmax(1), (its / self.temperature).log_softmax(1),
@@ -142,6 +139,13 @@ class TeacherLoss(nn.Module):
     def _features(self, told: list[torch.Tensor], wanted: list[torch.Tensor]) -> torch.Tensor:
         near = [nn.functional.cosine_similarity(self.map(mine), its) for mine, its in zip(told, wanted, strict=True)]
         return 1 - torch.cat(near).mean()
+
+
+def _cosines(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    """Vectors (n, d) and (m, d) -> (n, m), in 32 bits also under `--bf16`: in 16 a cosine is off by up to 0.004, which
+    at SigLIP's scale is a half of a logit."""
+    with torch.autocast(left.device.type, enabled=False):
+        return nn.functional.normalize(left.float(), dim=1) @ nn.functional.normalize(right.float(), dim=1).T
 
 
 def _vectors(encoder: SentenceTransformer, columns: Features) -> list[torch.Tensor]:
@@ -167,7 +171,7 @@ def retrieval_loss(
         kind: `contrastive`: of all answers of the batch the right one is to be told, both ways (InfoNCE, as CLIP and
             sentence-transformers' multiple negatives); `sigmoid`: SigLIP's; `triplet`: the right answer nearer than
             the wrong one by a margin, for pairs with wrong answers.
-        temperature: Of `contrastive`, and `sigmoid` at its start.
+        temperature: Of `contrastive`, and `sigmoid` at its start, where the net has no scale of its own (SigLIP).
         margin: Of `triplet`, in cosine distance.
         mini_batch_size: Pairs that are in memory at a time, of batches of any size, with the same result (GradCache,
             Gao et al. 2021, arXiv 2101.06983); for `contrastive`.

@@ -13,7 +13,7 @@ from hf_fashion import images
 from hf_fashion.augmentation import drawn
 from hf_fashion.data import folded
 from hf_fashion.errors import InputError, in_range
-from hf_fashion.protocols import in_words
+from hf_fashion.protocols import changes_of
 from hf_fashion.training import faults
 
 Kind = Literal["image", "text", "composed"]  # what is put beside a photo
@@ -93,13 +93,16 @@ class ComposedPairs(Pairs):
     the item that they ask for. Drawn as of `Pairs`.
 
     Args:
-        rows: Columns `image`, `item_id` and `relative_captions`, as `protocols.composed` reads them.
+        rows: Columns `image`, `item_id` and `relative_captions`, as `protocols.changes_of` reads them.
         seed: Of the draws.
         augment: See `Pairs`.
         limits: See there.
 
+    Attributes:
+        left_out: Reason -> how many changes are no pair.
+
     Raises:
-        InputError: No change asks for an item that is there.
+        InputError: No change asks with words for an item that is there.
     """
 
     def __init__(
@@ -111,16 +114,17 @@ class ComposedPairs(Pairs):
         limits: images.Limits = images.LIMITS,
     ) -> None:
         super().__init__(rows, seed, augment=augment, limits=limits)
-        changes = [
-            (row, change["target"], in_words(change["captions"]))
-            for row, several in enumerate(rows.with_format(None)["relative_captions"])
-            for change in several or ()
-        ]
-        there = [change for change in changes if change[1] in self._of_item]
+        changes = [(row, *change) for row, asked in enumerate(changes_of(rows)) for change in asked]
+        known = [change for change in changes if change[1] in self._of_item]
+        there = [change for change in known if change[2]]
+        counted = {"the target is not in the training split": len(changes) - len(known),
+                   "no words": len(known) - len(there)}  # fmt: skip
+        self.left_out = {reason: count for reason, count in counted.items() if count}
         if not there:
             raise InputError(
                 "column relative_captions", expected="changes that ask for an item of the training split",
-                found=f"{len(changes)} changes, of none of which the target is there" if changes else "no change",
+                found=f"{len(changes)} changes, of none of which the target is there, and words" if changes
+                else "no change",
                 fix="`target` is an item_id of the same split",
             )  # fmt: skip
         self._references = [row for row, _, _ in there]
@@ -187,8 +191,9 @@ class DistinctBatches(torch.utils.data.Sampler):
                 raise InputError(
                     f"--per_device_train_batch_size {batch_size}",
                     expected=f"no more pairs a step than there are items that differ: {there} for pairs with "
-                    + ("texts" if kind == "text" else "photos") + more,
-                    found=str(batch_size), fix=f"--per_device_train_batch_size {max(2, there // 2)}",
+                    + {"text": "texts", "image": "photos", "composed": "words and photos"}[kind] + more,
+                    found=str(batch_size), fix=f"--per_device_train_batch_size {max(2, there // 2)}" if there > 1
+                    else "photos of more items, with texts that differ",
                 )  # fmt: skip
         self._counts = {kind: self._count(kind) for kind in self.kinds}
         self.left = {kind: len(rows) - self._counts[kind] * batch_size for kind, rows in self._rows.items()}

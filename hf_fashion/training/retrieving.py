@@ -132,13 +132,31 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         return done
 
     def _tell_scale(self) -> None:
-        """Writes the temperature that a net learned with into the net, where it has a place for it (CLIP): what reads
-        probabilities from it (zero-shot pipelines) multiplies by that."""
-        own = getattr(picture_net(self.accelerator.unwrap_model(self.model)), "logit_scale", None)
+        """Writes the temperature that a net learned photos and texts with into the net, where it has a place for it
+        (CLIP): what reads probabilities from it (zero-shot pipelines) multiplies by that. SigLIP has an offset, too,
+        which a loss that compares pairs with each other does not learn: it becomes what makes of a pair's sigmoid its
+        chance against the other pairs of a batch, on average over one of the training."""
+        encoder = self.accelerator.unwrap_model(self.model)
+        net = picture_net(encoder)
+        own, offset = (getattr(net, name, None) for name in ("logit_scale", "logit_bias"))
         losses_ = [one for one in cast(nn.Module, self.loss).modules() if isinstance(one, _CONTRASTIVE)]
-        if isinstance(own, nn.Parameter) and losses_:
-            with torch.no_grad():
-                own.fill_(math.log(losses_[0].scale))
+        if "text" not in self.kinds or not isinstance(own, nn.Parameter) or not losses_:
+            return
+        with torch.no_grad():
+            own.fill_(math.log(losses_[0].scale))
+            if isinstance(offset, nn.Parameter) and self.args.train_batch_size > 1:
+                pairs = cast(Pairs, self.train_dataset)
+                pairs.set_epoch(0)
+                drawn = [pairs[key] for key in next(keys for keys in self._batches() if keys[0][1] == "text")]
+                told = [[pair[name] for pair in drawn] for name in ("anchor", "positive")]
+                photos, texts = (
+                    encoder.encode(
+                        one, batch_size=self.args.per_device_eval_batch_size, normalize_embeddings=True,
+                        convert_to_tensor=True, show_progress_bar=False,
+                    ) for one in told
+                )  # fmt: skip
+                logits = (losses_[0].scale * photos @ texts.T).fill_diagonal_(-math.inf)
+                offset.fill_(-torch.cat([logits.logsumexp(0), logits.logsumexp(1)]).mean())
 
     def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
         loss: Any = super().compute_loss(*args, **kwargs)
@@ -237,7 +255,7 @@ class RetrievalTrainer(GuardedTrainer, SentenceTransformerTrainer):
         few = {kind: left for kind, left in batches.left.items() if left >= args.train_batch_size}
         for kind, left in few.items() if self.is_world_process_zero() else ():
             print(
-                f"pairs with {'texts' if kind == 'text' else 'photos'}: {left} of {len(pairs)} photos are in no batch "
+                f"pairs with {'texts' if kind == 'text' else 'photos'}: {left} of {len(pairs)} are in no batch "
                 f"of an epoch, each time others, since fewer than {args.train_batch_size} of them differ in item and "
                 "text; a smaller --per_device_train_batch_size takes more of them"
             )

@@ -19,6 +19,7 @@ from near import LEVEL, SAMPLE, Near
 from hf_fashion import backbones, cropping, index
 from hf_fashion.backbones.encoders import takes_texts
 from hf_fashion.backbones.sources import find, first_line
+from hf_fashion.composed import composed
 from hf_fashion.errors import InputError
 from hf_fashion.index.rows import PICTURE
 from hf_fashion.serving import Decoder, spare_a_core
@@ -29,12 +30,6 @@ CROP = 160  # pixels, the longer side of one as it is offered
 MARGIN = 0.05  # of a garment's box, on each side
 _QUERIES = 256  # photos whose vectors are kept, and whose garments
 Box = tuple[float, float, float, float]  # x, y, width and height in pixels
-
-
-def composed(photo: np.ndarray, words: np.ndarray, weight: float) -> np.ndarray:
-    """As `hf_fashion.searches.composed`, which would bring along all that reads data sets."""
-    told = (1 - weight) * photo + weight * words
-    return np.asarray(told / np.maximum(np.linalg.norm(told, axis=1, keepdims=True), 1e-12), dtype=np.float32)
 
 
 @dataclass(frozen=True)

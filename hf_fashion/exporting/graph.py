@@ -1,0 +1,200 @@
+"""A model as one graph: pixels in, scores, boxes or vectors out; and as a file of ONNX."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from hf_fashion import attributes, runtime
+from hf_fashion.backbones.sources import first_line
+from hf_fashion.errors import InputError, extra
+from hf_fashion.exporting.original import Original
+
+OPSET = 17  # the first with LayerNormalization, which engines have a kernel for
+_ALIKE = 1e-3  # by which a score, a corner or a number of a vector may differ from torch's, on noise
+
+
+class Graph(nn.Module):
+    """A net between pixels and answers.
+
+    Pixels come as bytes, (photos, height, width, 3), as every decoder gives them: a quarter of what floats take, and
+    nobody has to know mean and std, which are part of the graph.
+    """
+
+    def __init__(self, original: Original) -> None:
+        super().__init__()
+        self.kind, self.net = original.kind, original.net
+        self.groups = attributes.of_config(original.net.config) if self.kind == "attributes" else None
+        self.softmax = self.kind == "detection" and original.about["queries_at_most"] is None
+        for name, values in (("mean", original.shown.mean), ("std", original.shown.std)):
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32)[None, :, None, None])
+
+    def forward(self, pixels: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """(photos, height, width, 3) uint8 -> scores (photos, labels), vectors (photos, dimension), or a detector's
+        scores (photos, boxes, labels) and corners x0, y0, x1, y1 as shares of the photo (photos, boxes, 4)."""
+        shown = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std  # type: ignore[operator]
+        if self.kind == "retrieval":
+            told = self.net({"pixel_values": shown, "modality": "image"})["sentence_embedding"]
+            return nn.functional.normalize(told, dim=1)
+        told = self.net(pixel_values=shown)
+        if self.kind == "detection":
+            scores = told.logits.softmax(-1)[..., :-1] if self.softmax else told.logits.sigmoid()
+            x, y, width, height = told.pred_boxes.unbind(-1)
+            return scores, torch.stack([x - width / 2, y - height / 2, x + width / 2, y + height / 2], dim=-1)
+        if not self.groups:
+            return told.logits.softmax(1)
+        parts = [told.logits[:, group.span] for group in self.groups]
+        parts = [
+            part.sigmoid() if group.many else part.softmax(1) for group, part in zip(self.groups, parts, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+
+def write(original: Original, path: Path) -> int | None:
+    """Writes the graph as ONNX, and asks it for batches of one and three.
+
+    Args:
+        original: The model.
+        path: Of the file, `model.onnx`.
+
+    Returns:
+        Photos that go through it together: None for any number, 1 where a batch cannot be had.
+
+    Raises:
+        InputError: The net cannot be exported, or the file says something else than torch.
+    """
+    with extra("an export", "onnx", "export"):
+        import onnx
+        import onnxruntime  # noqa: F401 (the file is asked with it)
+    graph = Graph(original).eval()
+    height, width = _sides(original)
+    several = _noise(2, height, width)
+    try:
+        _export(graph, several, path, original, dynamic=True)
+        _refuse_other(graph, path, original, (1, 3))
+        batch = None
+    except InputError:
+        raise
+    except Exception:  # a net that knows its batch: it sees one photo at a time
+        try:
+            _export(graph, several[:1], path, original, dynamic=False)
+            _refuse_other(graph, path, original, (1,))
+        except InputError:
+            raise
+        except Exception as error:  # each architecture fails in its own way
+            raise InputError(
+                f"the export of a {_type(original)} net", expected="one that torch.onnx can trace",
+                found=f"{type(error).__name__}: {first_line(error)[:200]}", fix="a net of another architecture",
+            ) from error  # fmt: skip
+        batch = 1
+    made = onnx.load(path)
+    for node in made.graph.node:  # places in the source of this machine
+        node.doc_string = ""
+    onnx.save(made, path)
+    return batch
+
+
+def _type(original: Original) -> str:
+    config = getattr(original.net, "config", None)
+    return str(getattr(config, "model_type", original.kind))
+
+
+def _sides(original: Original) -> tuple[int, int]:
+    """Height and width of what the net is traced with."""
+    values = original.shown.values
+    sides = values["crop"] or values["pad"] or values["size"]
+    return (sides[0], sides[1]) if isinstance(sides, list) else (sides, sides * 5 // 4)
+
+
+def keeps_proportions(values: dict[str, Any]) -> bool:
+    """Whether a net sees photos of several shapes."""
+    return not (values["crop"] or values["pad"] or values["resize"] == "squash")
+
+
+def _noise(count: int, height: int, width: int) -> Tensor:
+    drawn = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=drawn)
+
+
+def _export(graph: Graph, pixels: Tensor, path: Path, original: Original, dynamic: bool) -> None:
+    """Traced by torch's older exporter: the newer one (torch 2.14) fails for Swin, and for batches of Swin."""
+    free: dict[int, str] = {0: "photos"} if dynamic else {}
+    outputs = original.about["outputs"]
+    axes = {name: dict(free) for name in ("pixels", *outputs)}
+    if keeps_proportions(original.shown.values):
+        axes["pixels"] |= {1: "height", 2: "width"}
+    fixed = contextlib.nullcontext() if keeps_proportions(original.shown.values) else _fixed_positions(graph, pixels)
+    with torch.no_grad(), _quiet(), fixed:
+        torch.onnx.export(
+            graph, (pixels,), str(path), dynamo=False, input_names=["pixels"], output_names=outputs,
+            dynamic_axes=axes, opset_version=OPSET,
+        )  # fmt: skip
+
+
+@contextlib.contextmanager
+def _fixed_positions(graph: Graph, pixels: Tensor) -> Iterator[None]:
+    """Position embeddings that a net stretches to the size of its photos become constants, since all photos have one
+    size: for RF-DETR's way of stretching ONNX has no operator."""
+    stretching: list[Any] = [part for part in graph.modules() if hasattr(part, "interpolate_pos_encoding")]
+    for part in stretching:
+        part.interpolate_pos_encoding = _once(part.interpolate_pos_encoding)
+    try:
+        with torch.no_grad():
+            graph(pixels)  # they are computed here, before the tracer looks
+        yield
+    finally:
+        for part in stretching:
+            del part.interpolate_pos_encoding
+
+
+def _once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    kept: list[Tensor] = []
+
+    def first(*args: Any, **kwargs: Any) -> Tensor:
+        if not kept:
+            kept.append(function(*args, **kwargs).detach().clone())
+        return kept[0]
+
+    return first
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the advice of a tracer, and the whole graph that it prints when it fails."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _refuse_other(graph: Graph, path: Path, original: Original, batches: tuple[int, ...]) -> None:
+    """Compares the file with torch, on noise; what engines raise is passed on."""
+    run = runtime.engine(path, {"format": "onnx", **original.about})
+    height, width = _sides(original)
+    for count in batches:
+        if keeps_proportions(original.shown.values):
+            height, width = width, height
+        pixels = _noise(count, height, width)
+        found = run(pixels.numpy())
+        with torch.no_grad():
+            told = graph(pixels)
+        expected = [one.numpy() for one in (told if isinstance(told, tuple) else (told,))]
+        if [one.shape for one in found] != [one.shape for one in expected]:
+            raise ValueError(f"the exported graph gives {found[0].shape}, torch {expected[0].shape}")
+        if original.kind == "detection":  # noise has many equal scores, whose boxes may stand in any order
+            continue
+        apart = max(float(np.abs(a - b).max()) for a, b in zip(found, expected, strict=True))
+        if not apart <= _ALIKE:
+            raise ValueError(f"the exported graph differs by {apart:.2g} from torch, for {count} photos")

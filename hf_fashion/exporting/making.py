@@ -1,0 +1,235 @@
+"""An export from beginning to end: the graph, the engine's file, and the gate that lets nothing else out."""
+
+import json
+import math
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset
+from PIL import Image
+
+import hf_fashion
+from hf_fashion import images, runtime
+from hf_fashion.errors import InputError, extra, writing
+from hf_fashion.exporting import graph, parity, shown
+from hf_fashion.exporting.original import Original
+
+REPORT = "parity.json"
+# What engines run: of a format each precision that its parity tests pass with.
+PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+# Shares of the blocks that stay in float, the most sensitive ones, when all in int8 says too much else.
+IN_FLOAT = (0.1, 0.25, 0.5, 0.75)
+_TIMED = 16  # photos
+_LOOKED_AT = 16  # photos whose pixels are held to the processor's
+
+
+class Photos(NamedTuple):
+    """What an export is made on.
+
+    Args:
+        measured: Rows with `image` that neither training nor calibration saw.
+        truth: What is known of them.
+        calibration: Rows of the training split.
+    """
+
+    measured: Dataset
+    truth: parity.Truth
+    calibration: Dataset | None
+
+
+def refuse_pair(form: str, precision: str) -> None:
+    """Raises InputError for a precision that a format, or this CPU, does not have."""
+    if precision not in PRECISIONS[form]:
+        others = [name for name, known in PRECISIONS.items() if precision in known]
+        raise InputError(
+            f"--format {form} --precision {precision}", expected=f"{form} with {' or '.join(PRECISIONS[form])}",
+            found=f"{precision}, for which its engine has no kernels on a CPU",
+            fix=f"--format {others[0]} --precision {precision}, or --precision {PRECISIONS[form][0]}",
+        )  # fmt: skip
+    if form == "openvino":
+        with extra("--format openvino", "openvino", "export"):
+            import openvino
+        able = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        if precision == "bf16" and "BF16" not in able:
+            raise InputError(
+                "--precision bf16", expected="a CPU that computes with bf16, to measure it on",
+                found=f"one that has {', '.join(able)}", fix="--precision int8 or fp32; or another machine",
+            )  # fmt: skip
+
+
+def refuse_shapes(original: Original, precision: str) -> None:
+    """Raises InputError for int8 of a net that sees photos of many shapes, whose ranges cannot be measured at once."""
+    if precision == "int8" and graph.keeps_proportions(original.shown.values):
+        raise InputError(
+            "--precision int8", expected="a net that sees photos of one shape", found="one that keeps proportions",
+            fix="--precision fp32",
+        )  # fmt: skip
+
+
+def make(
+    original: Original, folder: Path, photos: Photos, *, form: str, precision: str, least: float = 0.99,
+    limits: images.Limits = images.LIMITS,
+) -> dict[str, Any]:  # fmt: skip
+    """Writes the model's file, runtime.json and parity.json, when the export says what the original says.
+
+    Args:
+        original: The model.
+        folder: Where they go.
+        photos: What it is measured and calibrated with.
+        form: `onnx` or `openvino`.
+        precision: `fp32`, `bf16` or `int8`.
+        least: The share of equal answers that is enough.
+        limits: See `images.decode`.
+
+    Returns:
+        The content of parity.json.
+
+    Raises:
+        InputError: It agrees in less; parity.json is there, and no model.
+    """
+    refuse_pair(form, precision)
+    refuse_shapes(original, precision)
+    first = next(parity.decoded(photos.measured.select(range(min(_LOOKED_AT, len(photos.measured)))), limits))
+    differ = shown.refuse_differences(original.shown, original.processor, first)
+    threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as place, writing(f"the export in {folder}"):
+        plain = Path(place) / "float.onnx"
+        batch = graph.write(original, plain)
+        about = {
+            "version": runtime.VERSION, "made_by": f"hf_fashion {hf_fashion.__version__}", "format": form,
+            "precision": precision, "kind": original.kind, "batch": batch, "input": original.shown.values,
+            **original.about,
+        }  # fmt: skip
+        _write_json(folder / runtime.ABOUT, about)
+        expected = parity.ask(original, photos.measured, limits)
+
+        def attempt(path: Path) -> dict[str, Any]:
+            convert(path, folder, form, precision)
+            found = parity.ask(runtime.load(folder, threads=threads), photos.measured, limits)
+            return parity.compare(about, expected, found, photos.truth)
+
+        if precision == "int8":
+            tries = _in_int8(plain, about, photos, attempt, least, limits)
+        else:
+            tries = [attempt(plain) | {"in_float": []}]
+    exported = runtime.load(folder, threads=threads)
+    best = tries[-1]
+    timed = parity.times(
+        {"original": lambda photo: original.answers([photo]), "exported": lambda photo: exported(photo)},
+        first[:_TIMED], rounds=parity.ROUNDS,
+    )  # fmt: skip
+    report = {
+        "format": form, "precision": precision, "least_agreement": least,
+        "passed": bool(best["agreement"] >= least), **best, "tries": [_short(one) for one in tries],
+        "pixels": differ, "calibration_photos": 0 if precision != "int8" else _count(photos.calibration),
+        "bytes": {"original": _weights(original), "exported": _size(folder, form)},
+        "times": timed, "threads": threads, "batch": "any" if batch is None else batch,
+    }  # fmt: skip
+    _write_json(folder / REPORT, report)
+    if not report["passed"]:
+        for name in (runtime.FILES[form], "openvino_model.bin"):
+            (folder / name).unlink(missing_ok=True)
+        raise InputError(
+            f"--format {form} --precision {precision}",
+            expected=f"the original's answers for {least:.0%} of the photos (--least_agreement {least:g})",
+            found=parity.in_words(best) + (f"; the best of {len(tries)} tries" if len(tries) > 1 else ""),
+            fix=f"read {folder / REPORT}; another --precision"
+            + (", or more --calibration_photos" if precision == "int8" else "") + "; or a lower --least_agreement",
+        )  # fmt: skip
+    return report
+
+
+def _in_int8(
+    plain: Path, about: Mapping[str, Any], photos: Photos, attempt: Any, least: float, limits: images.Limits
+) -> list[dict[str, Any]]:
+    """Tries all blocks in int8, then with more and more of the sensitive ones in float; the last try is what is
+    left in the folder: the first that agrees, or else the one that agrees most."""
+    from hf_fashion.exporting.quantization import Quantizer
+
+    if photos.calibration is None or not len(photos.calibration):
+        raise InputError(
+            "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
+            fix="--dataset with a train split, or --precision fp32",
+        )  # fmt: skip
+    pixels = [
+        runtime.pixels(photo, about["input"])[None]
+        for batch in parity.decoded(photos.calibration, limits)
+        for photo in batch
+    ]
+    quantizer = Quantizer(plain, pixels)
+    path = plain.with_name("int8.onnx")
+    tries: list[dict[str, Any]] = []
+
+    def attempted(left: Sequence[str], moved: Mapping[str, float]) -> bool:
+        quantizer.write(path, left)
+        tries.append(attempt(path) | {"in_float": list(left), "sensitivity": {name: moved[name] for name in left}})
+        print(f"int8 with {len(left)} of {len(quantizer.blocks)} blocks in float: {parity.in_words(tries[-1])}")
+        return tries[-1]["agreement"] >= least
+
+    if attempted([], {}):
+        return tries
+    moved = quantizer.sensitivity(about["outputs"])
+    blocks = list(moved)
+    ends = [next(iter(quantizer.blocks)), list(quantizer.blocks)[-1]]  # the first and the last layer cost little
+    for share in IN_FLOAT:
+        left = list(dict.fromkeys([*blocks[: math.ceil(share * len(blocks))], *ends]))
+        if len(left) == len(blocks) or attempted(left, moved):
+            break
+    best = max(tries, key=lambda one: one["agreement"])
+    if best is not tries[-1]:
+        quantizer.write(path, best["in_float"])
+        attempt(path)
+        tries.append(best)
+    return tries
+
+
+def convert(path: Path, folder: Path, form: str, precision: str) -> None:
+    """Writes an ONNX graph as the file that an engine loads."""
+    target = folder / runtime.FILES[form]
+    if form == "onnx":
+        shutil.copyfile(path, target)
+        return
+    with extra("--format openvino", "openvino", "export"):
+        import openvino
+    model = openvino.convert_model(str(path))
+    # Weights of half the size lose nothing that bf16 would keep: fp16 has three bits more.
+    openvino.save_model(model, str(target), compress_to_fp16=precision == "bf16")
+
+
+def _short(figures: Mapping[str, Any]) -> dict[str, Any]:
+    kept = ("agreement", "agreement_low", "agreement_high", "drift_mean", "drift_max", "in_float", "sensitivity")
+    return {name: figures[name] for name in kept if name in figures}
+
+
+def _count(rows: Dataset | None) -> int:
+    return 0 if rows is None else len(rows)
+
+
+def _size(folder: Path, form: str) -> int:
+    names = (runtime.FILES[form], "openvino_model.bin") if form == "openvino" else (runtime.FILES[form],)
+    return sum((folder / name).stat().st_size for name in names)
+
+
+def _weights(original: Original) -> int:
+    """Bytes of the weights in safetensors; of an encoder those of what sees photos alone cannot be told apart."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in original.net.state_dict().values())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} in a report")
+
+
+def thumbnail(rows: Dataset, limits: images.Limits = images.LIMITS) -> Image.Image:
+    """The first photo, for the card's usage."""
+    return next(parity.decoded(rows.select([0]), limits))[0]

@@ -1,0 +1,265 @@
+"""Whether an exported model says what the original says: the same photos through both, each in its own whole way."""
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from datasets import Dataset, Image
+from PIL import Image as PILImage
+
+from hf_fashion import cropping, images, runtime
+from hf_fashion import metrics as plain_metrics
+from hf_fashion.exporting.original import Original
+from hf_fashion.metrics import Annotations, Detections
+
+SAME_BOX = 0.75  # IoU from which on a box of the export is the original's
+_Z = 1.959964  # of the normal distribution, for 95 %
+_IN_MEMORY = 16  # photos
+NEAR = 0.01  # by which the cosine to a neighbour may be lower
+ROUNDS = 5  # of a timing
+
+
+class Truth(NamedTuple):
+    """What is known of the photos, by which both models are measured.
+
+    Args:
+        labels: The number of each photo's class (photos,), -1 where the model has no such class.
+        boxes: Of a detector.
+        items: Of an encoder: equal for photos that show one thing.
+    """
+
+    labels: np.ndarray | None = None
+    boxes: Annotations | None = None
+    items: Sequence[str] | None = None
+
+
+class Answers(NamedTuple):
+    """What a model says of photos.
+
+    Args:
+        told: Scores (photos, labels), vectors (photos, dimension), or of a detector a list of boxes for each photo.
+        sizes: Width and height of each upright photo.
+    """
+
+    told: Any
+    sizes: list[tuple[int, int]]
+
+
+def ask(model: Original | runtime.Exported, rows: Dataset, limits: images.Limits = images.LIMITS) -> Answers:
+    """What a model says of the photos of rows.
+
+    Args:
+        model: The original, or the exported one.
+        rows: With `image`, in any form.
+        limits: See `images.decode`.
+    """
+    told, sizes = [], []
+    for photos in decoded(rows, limits):
+        told.append(model.answers(photos) if isinstance(model, Original) else of_exported(model, photos))
+        sizes += [photo.size for photo in photos]
+    return Answers(
+        np.concatenate(told) if isinstance(told[0], np.ndarray) else [box for part in told for box in part], sizes
+    )
+
+
+def decoded(rows: Dataset, limits: images.Limits = images.LIMITS) -> Iterator[list[PILImage.Image]]:
+    """The photos of rows, some at a time."""
+    encoded = rows.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
+    for batch in encoded.iter(batch_size=_IN_MEMORY):
+        pictures: Any = batch
+        yield [images.decode(picture, limits=limits) for picture in pictures["image"]]
+
+
+def of_exported(model: runtime.Exported, photos: Sequence[Any]) -> Any:
+    """What an exported model says, as `Original.answers` gives it."""
+    parts = [outputs for _, outputs in model.outputs(photos)]
+    if model.about["kind"] == "detection":
+        return [box for part in parts for box in runtime.boxes(model.about, *part, threshold=cropping.FLOOR)]
+    return np.concatenate([part[0] for part in parts])
+
+
+def compare(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
+    """How far two models agree.
+
+    Args:
+        about: runtime.json.
+        expected: Of the original.
+        found: Of the exported one, on the same photos.
+        truth: What is known of the photos.
+
+    Returns:
+        `agreement` with `agreement_low` and `agreement_high` (Wilson, 95 %), `n` of what (`of`); `drift_mean` and
+        `drift_max` of scores; and what the kind of model has besides, with `original/...` and `exported/...` where
+        the truth is known.
+    """
+    of_kind: dict[str, Callable[..., dict[str, Any]]] = {
+        "classification": _labels, "attributes": _attributes, "detection": _boxes, "retrieval": _vectors
+    }  # fmt: skip
+    figures = of_kind[about["kind"]](about, expected, found, truth)
+    low, high = wilson(figures["agreement"], figures["n"])
+    return figures | {"photos": len(expected.sizes), "agreement_low": low, "agreement_high": high}
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The 95 % interval of a share of n (Wilson 1927)."""
+    if not n:
+        return 0.0, 1.0
+    middle = (share + _Z**2 / (2 * n)) / (1 + _Z**2 / n)
+    reach = _Z * math.sqrt(share * (1 - share) / n + _Z**2 / (4 * n**2)) / (1 + _Z**2 / n)
+    return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def _drift(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    apart = np.abs(np.asarray(a, dtype=np.float64) - b)
+    return {"drift_mean": float(apart.mean()) if apart.size else 0.0, "drift_max": float(apart.max(initial=0.0))}
+
+
+def _labels(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
+    a, b = (answers.told.argmax(axis=1) for answers in (expected, found))
+    rows = np.arange(len(a))
+    figures = {"of": "photos with the same label", "n": len(a), "agreement": float((a == b).mean())}
+    figures |= _drift(expected.told[rows, a], found.told[rows, a])  # of the label that the original says
+    if truth.labels is not None:
+        known = truth.labels >= 0
+        for name, told in (("original", a), ("exported", b)):
+            figures[f"{name}/accuracy"] = float((told == truth.labels)[known].mean())
+    return figures
+
+
+def _attributes(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
+    same = total = 0
+    for a, b in zip(expected.told, found.told, strict=True):
+        first, second = (runtime.said(about, scores) for scores in (a, b))
+        for name in first:
+            total += 1
+            same += {one["label"] for one in first[name]} == {one["label"] for one in second[name]}
+    figures = {"of": "attributes of a photo with the same labels", "n": total, "agreement": same / total}
+    return figures | _drift(expected.told, found.told)
+
+
+def _boxes(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
+    limit = about["score_threshold"]
+    pairs: list[tuple[float, float]] = []
+    counts = [0, 0]
+    for first, second in zip(expected.told, found.told, strict=True):
+        a, b = ([one for one in each if one[1] > limit] for each in (first, second))
+        counts = [counts[0] + len(a), counts[1] + len(b)]
+        left = list(range(len(b)))
+        for label, score, box in a:
+            near = [(_iou(box, b[place][2]), -place) for place in left if b[place][0] == label]
+            share, place = max(near, default=(0.0, 1))
+            if share >= SAME_BOX:
+                left.remove(-place)
+                pairs.append((score, b[-place][1]))
+    boxes = sum(counts)
+    drifts = np.array(pairs).reshape(-1, 2)
+    figures: dict[str, Any] = {
+        "of": f"boxes with a score above {limit:g} that both draw (same label, IoU of {SAME_BOX:g} or more)",
+        "n": max(counts), "agreement": 2 * len(pairs) / boxes if boxes else 1.0,
+        "original/boxes": counts[0], "exported/boxes": counts[1], **_drift(drifts[:, 0], drifts[:, 1]),
+    }  # fmt: skip
+    if truth.boxes is not None:
+        for name, answers in (("original", expected), ("exported", found)):
+            said = Detections.of_images(
+                [_scaled(each, size) for each, size in zip(answers.told, answers.sizes, strict=True)]
+            )
+            told = plain_metrics.detection(said, truth.boxes, about["labels"], n_resamples=0)
+            figures |= {f"{name}/{key}": told[key] for key in ("map", "map_50")}
+    return figures
+
+
+def _scaled(boxes: Sequence[tuple[int, float, Sequence[float]]], size: tuple[int, int]) -> dict[str, Any]:
+    sides = np.array([*size, *size], dtype=np.float64)
+    corners = np.array([box for _, _, box in boxes], dtype=np.float64).reshape(-1, 4)
+    corners = np.clip(corners, 0, 1) * sides
+    corners[:, 2:] = np.maximum(corners[:, 2:], corners[:, :2])
+    return {"boxes": corners, "scores": [score for _, score, _ in boxes], "labels": [label for label, _, _ in boxes]}
+
+
+def _iou(a: Sequence[float], b: Sequence[float]) -> float:
+    width, height = (max(0.0, min(a[axis + 2], b[axis + 2]) - max(a[axis], b[axis])) for axis in (0, 1))
+    whole = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)) - width * height
+    return width * height / whole if whole > 0 else 0.0
+
+
+def _vectors(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
+    """Each photo asks for its nearest among the others; the export asks with its own vectors among its own.
+
+    Among some hundred garments many are as near as each other: an answer is the original's, too, when the original
+    finds it as near as its own but for `NEAR`.
+    """
+    a, b = (np.asarray(answers.told, dtype=np.float64) for answers in (expected, found))
+    cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    nearest = []
+    similar = a @ a.T
+    for scores in (similar, b @ b.T):
+        np.fill_diagonal(scores, -np.inf)
+        nearest.append(scores.argmax(axis=1))
+    rows = np.arange(len(a))
+    lost = similar[rows, nearest[0]] - similar[rows, nearest[1]]
+    figures: dict[str, Any] = {
+        "of": f"photos with the original's nearest neighbour, or one that it finds as near (to {NEAR:g} of cosine)",
+        "n": len(a), "agreement": float((lost <= NEAR).mean()),
+        "same_neighbour": float((nearest[0] == nearest[1]).mean()),
+        "cosine_mean": float(cosine.mean()), "cosine_min": float(cosine.min()),
+        "drift_mean": float(1 - cosine.mean()), "drift_max": float(1 - cosine.min()),
+    }  # fmt: skip
+    if truth.items is not None:
+        items = np.asarray(truth.items)
+        asked = np.array([(items == item).sum() > 1 for item in items])
+        for name, places in zip(("original", "exported"), nearest, strict=True):
+            figures[f"{name}/recall_at_1"] = float((items[places] == items)[asked].mean()) if asked.any() else None
+    return figures
+
+
+def in_words(figures: Mapping[str, Any]) -> str:
+    """One line of a comparison."""
+    line = f"{figures['agreement']:.3f} ({figures['agreement_low']:.3f} to {figures['agreement_high']:.3f}) of "
+    line += f"{figures['n']} {figures['of']}; "
+    if "cosine_mean" in figures:
+        line += f"the very same for {figures['same_neighbour']:.3f}; cosine of both vectors "
+        line += f"{figures['cosine_mean']:.5f} on average, {figures['cosine_min']:.5f} at least"
+    else:
+        line += f"scores drift by {figures['drift_mean']:.2g} on average, {figures['drift_max']:.2g} at most"
+    for key in ("accuracy", "map", "map_50", "recall_at_1"):
+        a, b = figures.get(f"original/{key}"), figures.get(f"exported/{key}")
+        if a is not None and b is not None:
+            line += f"; {key} {a:.3f}, now {b:.3f}"
+    return line
+
+
+def times(
+    models: Mapping[str, Callable[[PILImage.Image], Any]], photos: Sequence[PILImage.Image], rounds: int = ROUNDS
+) -> dict[str, dict[str, float]]:
+    """Milliseconds a photo of each model, one photo at a time, from decoded pixels to the answer; in turns.
+
+    Args:
+        models: Name -> what is called with a photo.
+        photos: Upright RGB.
+        rounds: Of all photos; before them each model sees one.
+
+    Returns:
+        Name -> `cpu_ms` and `wall_ms` (the median round), `cpu_ms_min`, `cpu_ms_max`.
+    """
+    cpu: dict[str, list[float]] = {name: [] for name in models}
+    wall: dict[str, list[float]] = {name: [] for name in models}
+    for call in models.values():
+        call(photos[0])
+    for number in range(rounds):
+        order = list(models) if number % 2 == 0 else list(models)[::-1]
+        for name in order:
+            before, started = time.process_time(), time.perf_counter()
+            for photo in photos:
+                models[name](photo)
+            cpu[name].append(1000 * (time.process_time() - before) / len(photos))
+            wall[name].append(1000 * (time.perf_counter() - started) / len(photos))
+    return {
+        name: {
+            "cpu_ms": statistics.median(cpu[name]), "cpu_ms_min": min(cpu[name]), "cpu_ms_max": max(cpu[name]),
+            "wall_ms": statistics.median(wall[name]),
+        }
+        for name in models
+    }  # fmt: skip
