@@ -255,6 +255,23 @@ def test_what_cannot_be_is_refused(place, tmp_path):
         backbones.load_encoder(tmp_path / "saved")
 
 
+@pytest.mark.parametrize("kind", ["timm", "resnet", "clip"])
+def test_what_is_frozen_stays_in_eval_mode_while_an_encoder_trains(place, kind, tmp_path):
+    """sentence-transformers asks the net past its own hooks."""
+    plan = "backbone" if kind == "clip" else "stages:1"
+    made = backbones.load_encoder(place / kind, freeze=plan)
+    made.save_pretrained(str(tmp_path / "saved"))
+    for encoder in (made, backbones.load_encoder(tmp_path / "saved", freeze=plan)):
+        encoder.train()
+        before = {name: value.clone() for name, value in encoder.state_dict().items()}
+        encoder(dict(encoder.preprocess(photos())))
+        frozen = freezing.frozen_modules(encoders.picture_net(encoder))
+        assert frozen and not [module for module in frozen if module.training]
+        counted = {name for name, value in encoder.state_dict().items() if not torch.equal(value, before[name])}
+        named = {name for name, module in encoder.named_modules() if any(module is one for one in frozen)}
+        assert not {name for name in counted if name.rpartition(".")[0] in named}
+
+
 def test_a_text_model_of_many_languages(place, tmp_path):
     """An encoder of texts with pieces of words of any alphabet, as `retrieve-multilingual.yaml` names one."""
     from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
