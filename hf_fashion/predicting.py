@@ -59,7 +59,7 @@ def load(
     A classifier: `label` and `score`, and with `top_k` above 1 `labels` and `scores`, surest first. A model of
     attributes: of each group its column, of one label or a list of them, and `<group>_score`. A detector: `boxes`,
     each with `label`, `score`, `xmin`, `ymin`, `xmax`, `ymax` in pixels of the upright photo. An encoder: `vector`, of
-    length 1, which `index.from_parquet` takes.
+    length 1.
 
     Args:
         model: A Hub id or a folder.
@@ -219,6 +219,7 @@ class Done:
 def catalogue(
     model: Model, dataset: Dataset, path: str | Path, *, batch_size: int = 32, write_every: int = 1024,
     threads: int | None = None, limits: images.Limits = images.LIMITS, progress: bool = True,
+    unreadable: Sequence[dict[str, str]] = (),
 ) -> Done:  # fmt: skip
     """Writes what a model says of each photo into a new parquet file, a row a photo, in the order of the rows.
 
@@ -235,6 +236,8 @@ def catalogue(
         threads: That open photos; None for one a core, at most 8.
         limits: See `images.decode`.
         progress: Show a bar where there are many.
+        unreadable: Photos that are no rows since they could not be read, each with `where` and `reason`: their rows
+            come last.
 
     Raises:
         InputError: The file is there, other photos or another model began it, a column of the model's name, a full
@@ -263,7 +266,8 @@ def catalogue(
             _write(pa.table([*plain.columns, *told], schema=schema), _part(beside, start))
     state.wait_for_everyone()
     if state.is_main_process:
-        done.unreadable = _join(beside, path, starts, schema)
+        done.unreadable = _join(beside, path, starts, schema, unreadable)
+        done.photos += len(unreadable)
     state.wait_for_everyone()
     return done
 
@@ -367,14 +371,19 @@ class _Unreadable:
     reason: str
 
 
-def _join(beside: Path, path: Path, starts: range, schema: pa.Schema) -> list[dict[str, str]]:
+def _join(
+    beside: Path, path: Path, starts: range, schema: pa.Schema, left: Sequence[dict[str, str]]
+) -> list[dict[str, str]]:  # fmt: skip
     """Puts the parts into one file, and removes them; gives what could not be read."""
     unreadable = []
     whole = beside / "whole"
     with writing(f"the predictions {path}"):
         with pq.ParquetWriter(whole, schema) as writer:
-            for start in starts:
-                table = pq.read_table(_part(beside, start))
+            rows = [{"source_row": one["where"], "error": one["reason"]} for one in left]
+            last = pa.table(
+                {one.name: pa.array([row.get(one.name) for row in rows], one.type) for one in schema}, schema=schema
+            )
+            for table in (*(pq.read_table(_part(beside, start)) for start in starts), *([last] if rows else ())):
                 writer.write_table(table)
                 bad = table.filter(pc.is_valid(table.column("error")))
                 names = bad.column("source_row") if "source_row" in bad.column_names else bad.column("error")

@@ -70,9 +70,10 @@ def read(path: Path, image_columns: Sequence[str], report: Report) -> tuple[Data
 
 
 def _list(value: Any) -> list[str] | None:
-    """A list of texts; a text alone is a list of one; an object is its JSON; lists of lists are not known."""
+    """A list of texts; a text alone is a list of one; objects in a list are their JSON; an object alone and lists of
+    lists are not known."""
     parts = value if isinstance(value, list) else [value]
-    if value is None or any(isinstance(part, list) for part in parts):
+    if value is None or isinstance(value, dict) or any(isinstance(part, list) for part in parts):
         return None
     return [
         json.dumps(part, ensure_ascii=False) if isinstance(part, dict) else str(part)

@@ -6,7 +6,7 @@
 
     hf-fashion predict runs/mine ./photos -o labels.parquet
     hf-fashion predict you/street photos.csv -o boxes.parquet --score 0.4
-    hf-fashion predict runs/retrieve-1 ./photos -o vectors.parquet      # vectors, for index.from_parquet or Spark
+    hf-fashion predict runs/retrieve-1 ./photos -o vectors.parquet      # vectors, for Spark, Ray, numpy
     accelerate launch -m hf_fashion.recipes.predict runs/mine ./photos -o labels.parquet       # on all GPUs
 
 Classifiers, attributes, detectors and encoders. The columns of the photos come along. A run that was broken off goes
@@ -97,6 +97,7 @@ def main(argv: list[str] | None = None) -> predicting.Done:
     done = predicting.catalogue(
         model, dataset, args.output_file, batch_size=args.batch_size, write_every=args.write_every,
         limits=args.limits,
+        unreadable=[{name: str(one[name]) for name in ("where", "reason")} for one in report.left_out],
     )  # fmt: skip
     if predicting.is_main():
         print(report)
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> predicting.Done:
         print(f"photos:   {done.photos}{again}")
         print(f"written:  {args.output_file}: {', '.join(pq.read_schema(args.output_file).names)}")
         if "vector" in model.schema.names:
-            print("next:     hf_fashion.index.from_parquet, or Spark, Ray, Daft")
+            print("next:     Spark, Ray, Daft or numpy; an index for hf-fashion search is made by hf-fashion index")
         else:
             print(f"next:     pandas.read_parquet({args.output_file!r})")
     return done

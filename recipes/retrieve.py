@@ -116,6 +116,12 @@ def main(argv: list[str] | None = None) -> record.Run:
         # On the device of this process: sentence-transformers takes the first GPU in all of them.
         vectors = searches.embed(encoder.to(training_args.device), dataset["train"], limits=args.limits)
         pairs.wrong = searches.nearest_wrong(vectors, pairs.groups, args.hard_negatives)
+    most = paired_photos.differing(pairs, kinds)
+    if "per_device_train_batch_size" not in changed and 4 <= most < training_args.per_device_train_batch_size:
+        # Nobody chose it, and each pair must differ from all others of its batch.
+        training_args.per_device_train_batch_size = changed["per_device_train_batch_size"] = (most + 1) // 2
+        if training_args.process_index == 0:
+            print(f"{most} items differ: {(most + 1) // 2} pairs a step (--per_device_train_batch_size)")
     lora = training.add_lora_to_encoder(encoder, args.lora_rank, args.lora_alpha) if args.lora_rank else []
     batch = training_args.per_device_eval_batch_size
     trainer = retrieving.RetrievalTrainer(

@@ -148,8 +148,16 @@ def main(argv: list[str] | None = None) -> index.Found:
     with index.open(args.index) as target:
         target.refuse_where(args.where)  # before the model is loaded
         made_by = target.made_by
-        model, revision = (args.model, None) if args.model else (made_by["model"], made_by["revision"])
-        encoder = backbones.load_encoder(model, revision=revision)
+        model, revision = (args.model, None) if args.model else (target.model, made_by["revision"])
+        try:
+            encoder = backbones.load_encoder(model, revision=revision)
+        except InputError as error:
+            if args.model or Path(model).exists():
+                raise
+            raise InputError(
+                f"the model of the index {args.index}, '{model}'", expected="it where it was when the index was made",
+                found=error.found, fix="--model WHERE_IT_IS_NOW",
+            ) from error  # fmt: skip
         if made_by["hash"]:
             same = index.identify(encoder, model, revision, normalised=made_by["normalised"])
             target.refuse_other(same, f"the model {model}")

@@ -610,6 +610,24 @@ def test_the_commands_index_and_search(tmp_path, monkeypatch, capsys, photos, en
     assert seen[1].scores[0][0] == pytest.approx(float((held @ asked_for.T).max()), abs=1e-5)
 
 
+def test_a_model_is_found_from_another_folder(tmp_path, monkeypatch, encoder):
+    (tmp_path / "shop" / "runs" / "enc").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "shop")
+    made_by = index.identify(encoder, "runs/enc")
+    index.create("indices/garments", made_by=made_by, dimension=16).close()
+    monkeypatch.chdir(tmp_path)
+    with index.open("shop/indices/garments") as made:
+        assert made.model == str(tmp_path / "shop" / "runs" / "enc")
+    (tmp_path / "shop" / "runs" / "enc").rename(tmp_path / "moved")
+
+    def load_encoder(model, **_):
+        raise InputError(f"the model '{model}'", expected="a folder", found="no folder of that name", fix="other")
+
+    monkeypatch.setattr(backbones, "load_encoder", load_encoder)
+    with pytest.raises(InputError, match="--model WHERE_IT_IS_NOW"):
+        search_recipe.main(["shop/indices/garments", "--text", "red"])
+
+
 def test_photos_that_are_gone_are_taken_out(tmp_path, monkeypatch, capsys, photos, encoder):
     monkeypatch.chdir(tmp_path)
     index_recipe.main(["photos", "a/model", "-o", "garments"])

@@ -100,6 +100,18 @@ def test_a_photo_that_cannot_be_read_has_a_row_that_says_why(place, tmp_path, ca
     assert good["label"] and good["error"] is None
 
 
+def test_a_broken_file_of_a_folder_has_a_row_too(place, tmp_path):
+    import shutil
+
+    shutil.copytree(place / "photos" / "test", tmp_path / "photos")
+    (tmp_path / "photos" / "circle" / "1.png").write_bytes(b"")
+    done = recipe.main([str(place / "vit"), str(tmp_path / "photos"), "-o", str(tmp_path / "out.parquet")])
+    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert len(rows) == done.photos == 21 and len(done.unreadable) == 1
+    [bad] = [row for row in rows if row["error"]]
+    assert "circle/1.png" in bad["source_row"] and bad["label"] is None
+
+
 def test_a_run_goes_on_where_it_was(place, tmp_path, monkeypatch):
     model = predicting.load(place / "vit")
     broken = predicting.Model(model.schema, lambda seen: (_ for _ in ()).throw(RuntimeError("power")), model.identity,

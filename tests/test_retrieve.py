@@ -454,3 +454,14 @@ def test_two_views_of_a_photo_are_an_item():
     assert made["train"].num_rows == 520 and rows["item_id"][0] == rows["item_id"][1] != rows["item_id"][2]
     assert not np.array_equal(rows[0]["image"], rows[1]["image"])
     assert json.dumps(rows[0]["source_row"]) and len(set(rows["text"])) == 10
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_few_items_make_small_batches_where_nobody_chose(place, tmp_path, capsys):
+    words = run_of(place, tmp_path / "few", "--match", "text", "--text_model", "words")
+    at = words.index("--per_device_train_batch_size")
+    recipe.main([*words[:at], *words[at + 2 :]])
+    assert "8 items differ: 4 pairs a step" in capsys.readouterr().out
+    assert record.read(tmp_path / "few").info["arguments"]["per_device_train_batch_size"] == 4
+    with pytest.raises(InputError, match="no more pairs a step"):
+        recipe.main([*words, "--per_device_train_batch_size", "9", "--output_dir", str(tmp_path / "no")])

@@ -33,7 +33,8 @@ DATA = (
     ".safetensors", ".onnx", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".csv", ".tsv", ".parquet", ".arrow",
     ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
 )  # fmt: skip
-NAMES = ("license", "notice", "readme", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", ".gitattributes")
+NAMES = ("license", "notice", "readme", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", ".gitattributes",
+         "openvino_model.bin", "openvino_model.xml")  # fmt: skip
 # A file of another origin that a loader would take before the pulled ones, or with them.
 WEIGHTS = ("model*.safetensors", "model*.index.json", "pytorch_model*.bin*", "adapter_model.*", "adapter_config.json")
 NOTES = Path(".cache") / "huggingface"

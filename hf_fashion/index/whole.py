@@ -58,6 +58,18 @@ class Index:
         return self.about.made_by
 
     @property
+    def model(self) -> str:
+        """The model that made it: a Hub id, or where its folder is now.
+
+        A relative path is one from where `hf-fashion index` ran, so it is looked for above the index, too.
+        """
+        named = str(self.made_by["model"])
+        if Path(named).exists() or Path(named).is_absolute() or _is_server(self.target):
+            return named
+        above = (folder / named for folder in Path(self.target).resolve().parents)
+        return next((str(path) for path in above if path.is_dir()), named)
+
+    @property
     def dimension(self) -> int:
         """Numbers of a vector."""
         return self.about.dimension

@@ -161,6 +161,12 @@ def together(items: Sequence[str], texts: Sequence[str | None]) -> np.ndarray:
     return np.asarray([root(row) for row in range(len(items))], dtype=int)
 
 
+def differing(pairs: "Pairs", kinds: Sequence[Kind]) -> int:
+    """How many rows a batch of `DistinctBatches` may have at most."""
+    rows = [[row for row, text in enumerate(pairs.texts) if kind == "image" or text] for kind in kinds]
+    return min(len(set(pairs.groups[of_kind])) for of_kind in rows) - (pairs.wrong is not None)
+
+
 class DistinctBatches(torch.utils.data.Sampler):
     """Batches of keys of `Pairs` in which no two rows belong together, since each is a wrong answer to the others.
 

@@ -117,9 +117,17 @@ class Retriever:
                 f"INDEX {settings.index}", expected="photos in it", found="none",
                 fix=f"hf-fashion index PHOTOS MODEL -o {settings.index}",
             )  # fmt: skip
-        self.model = settings.model or str(made_by["model"])
+        self.model = settings.model or self.index.model
         self.revision = settings.model_revision if settings.model else made_by["revision"]
-        self.encoder: Any = backbones.load_encoder(self.model, revision=self.revision)
+        try:
+            self.encoder: Any = backbones.load_encoder(self.model, revision=self.revision)
+        except InputError as error:
+            if settings.model or Path(self.model).exists():
+                raise
+            raise InputError(
+                f"the model of INDEX {settings.index}, '{self.model}'", found=error.found,
+                expected="it where it was when the index was made", fix="MODEL=WHERE_IT_IS_NOW python app.py",
+            ) from error  # fmt: skip
         if made_by["hash"]:
             same = index.identify(self.encoder, self.model, self.revision, normalised=made_by["normalised"])
             self.index.refuse_other(same, f"the model {self.model}")
