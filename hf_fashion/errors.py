@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -149,16 +150,22 @@ def script(main: Callable[..., Any]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def run(*args: Any, **kwargs: Any) -> None:
+        ended: str | None = None
         try:
             main(*args, **kwargs)
             _leave_group()
-        except Interrupted:
+        except Interrupted as error:
             _leave_group()
-            raise
+            ended = error.what
         except InputError as error:
             sys.exit(f"\nerror: {error}\n")
         except KeyboardInterrupt:
             sys.exit(130)  # as a shell reports it; what to type next was printed where it is known
+        if ended is not None:
+            # With the error its frames are gone, and with these the processes that load photos end by themselves;
+            # those that are left when the interpreter ends are killed, which torch takes for a fault.
+            gc.collect()
+            raise Interrupted(ended)
 
     return run
 
