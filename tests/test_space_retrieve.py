@@ -808,6 +808,7 @@ def test_filters_more_like_this_and_nothing_near(visit):
     page = visit()
     type_words(page, "green")
     cards = until(page, "12 photos")
+    page.wait_for_timeout(500)  # the answer comes into sight a moment later, which no list that is open may meet
     page.get_by_role("button", name="Filters").click()
     page.get_by_label("sale").click()
     page.get_by_role("option", name="yes (12)").click()
