@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from hf_fashion import images, objects
 from hf_fashion.errors import InputError, writing
 from hf_fashion.splits import ORDER
+from hf_fashion.spreadsheets import safe
 
 USUAL = 0.5  # the score from which boxes are taken where a model's config has no `score_threshold`
 SAME = 0.7  # IoU above which two boxes are one garment, told twice
@@ -31,7 +32,6 @@ NOTHING = "photos without a garment"
 BAR_FROM = 20  # photos; fewer are done before a bar is read
 _SHARD = 256 * 2**20  # bytes of pictures in a file
 _GROUP = 64  # rows in memory at once, and in a row group
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 class Box(NamedTuple):
@@ -225,7 +225,7 @@ def write(
                             left[NOTHING] += 1
                             told.append(("", NOTHING))
                         for place, why in told:
-                            table.writerow([_safe(split), _safe(f"{row['source_row']}{place}"), why])
+                            table.writerow([safe(split), safe(f"{row['source_row']}{place}"), why])
                         for number in kept:
                             box = boxes[number]
                             used[box.label] += 1
@@ -361,11 +361,6 @@ def _finish(shards: Mapping[str, Sequence[Path]], used: Sequence[int], labels: S
             path.unlink()
 
 
-def _safe(text: str) -> str:
-    text = f"'{text}" if text.startswith(_FORMULA) else text
-    return text.encode("utf-8", "backslashreplace").decode()  # names of files may be no UTF-8
-
-
 def readme(
     folder: str | Path, counts: Mapping[str, Any], *, source: Mapping[str, Any], made_by: str,
     unreadable: Sequence[Mapping[str, str]] = (),
@@ -414,7 +409,7 @@ def lacks_splits(counts: Mapping[str, Any]) -> bool:
 def add_left_out(folder: str | Path, unreadable: Sequence[Mapping[str, str]]) -> None:
     """Adds to `left_out.csv` what was left out before anything was cut."""
     with (Path(folder) / LEFT_OUT).open("a", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows(("", _safe(row["where"]), _safe(row["reason"])) for row in unreadable)
+        csv.writer(file).writerows(("", safe(row["where"]), safe(row["reason"])) for row in unreadable)
 
 
 def _cell(text: str) -> str:

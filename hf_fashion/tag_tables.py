@@ -18,6 +18,7 @@ from hf_fashion.attributes import Group
 from hf_fashion.errors import InputError, writing
 from hf_fashion.report import Report
 from hf_fashion.splits import ORDER
+from hf_fashion.spreadsheets import FORMULA, safe
 from hf_fashion.tagging import SEPARATOR
 
 # What lies in the folder, or beside the table under its name.
@@ -26,7 +27,6 @@ COUNTED = ("labelled", "unsure")
 _RESERVED = ("file_name", "image", "source_row", "split")
 _ROWS = 64  # in memory at once, and in a row group
 _FILE = 256 * 2**20  # bytes of pictures in a file
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would run
 
 
 def is_table(output: str | Path) -> bool:
@@ -152,7 +152,7 @@ def relative_paths(dataset: DatasetDict, output: Path) -> dict[str, list[str]]:
                         found=str(path), fix=fix,
                     )  # fmt: skip
                 name = place.relative_to(folder).as_posix()
-                paths.append(f"./{name}" if name.startswith(_FORMULA) else name)
+                paths.append(f"./{name}" if name.startswith(FORMULA) else name)
         checked = Report({"source": str(output)})
         tables.resolve(paths, list(map(str, told["source_row"])), folder, checked)
         checked.raise_on_errors()  # names that a table cannot hold
@@ -177,14 +177,10 @@ def _cell(value: Any) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def _safe(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
 def _lines(columns: Mapping[str, list[Any]], wanted: Sequence[str], rows: Sequence[int]) -> Iterator[list[str]]:
     for row in rows:
         # Labels are read back, so they stay as they are; what the photos say is not.
-        yield [_safe(_cell(columns[n][row])) if n.startswith("true_") else _cell(columns[n][row]) for n in wanted]
+        yield [safe(_cell(columns[n][row])) if n.startswith("true_") else _cell(columns[n][row]) for n in wanted]
 
 
 def write_table(
@@ -237,7 +233,7 @@ def write_unsure(
             order = sorted(numbers, key=lambda row: columns[split]["score"][row])
             for row, line in zip(order, _lines(columns[split], told, order), strict=True):
                 name = names[split][row]
-                table.writerow([name if called == "file_name" else _safe(name), split, *line])
+                table.writerow([name if called == "file_name" else safe(name), split, *line])
 
 
 def write_folder(
@@ -309,7 +305,7 @@ def write_left_out(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
     """Writes a CSV of photos that were left out, with the reasons."""
     with _new(path) as table:
         table.writerow(["split", "where", "reason"])
-        table.writerows([row.get("split", ""), _safe(row["where"]), _safe(row["reason"])] for row in rows)
+        table.writerows([row.get("split", ""), safe(row["where"]), safe(row["reason"])] for row in rows)
 
 
 def write_card(folder: Path, told: Mapping[str, Any]) -> None:

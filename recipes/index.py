@@ -22,15 +22,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import Features, Image
-
-from hf_fashion import backbones, checks, cropping, data, index, settings
+from hf_fashion import backbones, checks, cropping, index, settings
 from hf_fashion.arguments import DatasetArguments
+from hf_fashion.catalogue import read
 from hf_fashion.errors import InputError, command, in_range, script
 from hf_fashion.index.building import Built, processes
 from hf_fashion.report import SHOWN, Report, cell
-
-COLUMNS = Features({"image": Image()})  # and all others, as they are
 
 
 @dataclass
@@ -86,19 +83,6 @@ class Arguments(DatasetArguments):
                 )  # fmt: skip
         in_range("batch_size", self.batch_size, 1, 4096)
         in_range("write_every", self.write_every, 1, 65536)
-
-
-def read(args: Arguments) -> tuple[Any, Report]:
-    """The photos with their columns; each is decoded when its turn comes."""
-    dataset, report = data.load(
-        args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column} if args.image_column else None, label_columns=[], validation_share=None,
-        test_share=None, limits=args.limits,
-    )  # fmt: skip
-    if args.on_bad_image == "drop":
-        report.leave_out_pictures()
-    report.raise_on_errors()
-    return dataset, report
 
 
 def target_of(args: Arguments, encoder: Any) -> index.Index:

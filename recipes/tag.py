@@ -23,16 +23,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from datasets import DatasetDict, Features, Image
+from datasets import DatasetDict
 
-from hf_fashion import backbones, calibration, checks, data, metrics, prompts, settings, tag_tables, tagging, zero_shot
+from hf_fashion import backbones, calibration, checks, metrics, prompts, settings, tag_tables, tagging, zero_shot
 from hf_fashion.arguments import DatasetArguments
 from hf_fashion.attributes import Group
+from hf_fashion.catalogue import read
 from hf_fashion.comparison.seen import seen
 from hf_fashion.errors import InputError, command, in_range, script, writing
 from hf_fashion.report import SHOWN, Report, cell
 
-COLUMNS = Features({"image": Image()})  # and all others, as they are
 SETS = tuple(prompts.SETS)
 SCORES = {
     "softmax": "the checkpoint's softmax over the labels", "sigmoid": "the checkpoint's sigmoid of each label",
@@ -135,19 +135,6 @@ class Arguments(DatasetArguments):
     def beside(self, name: str) -> Path:
         """The place of a file that comes along with the output."""
         return tag_tables.beside(str(self.output), name)
-
-
-def read(args: Arguments) -> tuple[DatasetDict, Report]:
-    """The photos with their columns; each is decoded when its turn comes."""
-    dataset, report = data.load(
-        args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column} if args.image_column else None, label_columns=[], validation_share=None,
-        test_share=None, limits=args.limits,
-    )  # fmt: skip
-    if args.on_bad_image == "drop":
-        report.leave_out_pictures()
-    report.raise_on_errors()
-    return dataset, report
 
 
 def learned_from(args: Arguments, report: Report) -> str | None:

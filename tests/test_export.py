@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
-from tiny import KINDS, photos, save, slow_but
+from tiny import KINDS, photos, save, slow_but, tiny
 from tiny_detectors import KINDS as DETECTORS
 from tiny_detectors import boxed_folder, tiny_detector
 
@@ -77,8 +77,9 @@ def made(model, dataset, place, form="onnx", precision="fp32", **settings):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_classifier_says_the_same(kind, checkpoints, dataset, tmp_path):
-    original, report = made(checkpoints[kind], dataset, tmp_path / "export")
+def test_a_classifier_says_the_same(kind, dataset, tmp_path):
+    torch.manual_seed(0)  # of weights that came by chance two labels may have one score
+    original, report = made(tiny(kind, tmp_path / "net"), dataset, tmp_path / "export")
     assert report["passed"] and report["agreement"] == 1.0 and report["n"] == len(dataset["test"]) == 18
     assert report["batch"] == "any"  # Swin, too
     model, few = runtime.load(tmp_path / "export"), dataset["test"]["image"][:5]

@@ -14,7 +14,7 @@ from PIL import Image
 from test_zero_shot import tiny
 from tiny import undrawn, without_drawing  # noqa: F401 (a fixture)
 
-from hf_fashion import data, record, tag_tables, zero_shot
+from hf_fashion import catalogue, data, record, tag_tables, zero_shot
 from hf_fashion.attributes import Group
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as classify_recipe
@@ -159,7 +159,7 @@ def test_a_model_that_has_learned_from_the_photos_is_said_to(nets, tmp_path, cap
     photos = fill(tmp_path / "photos", train=3, validation=2, test=0)
     argv = (photos, "--labels", *COLOURS)
     assert tag(photos, nets["clip"], *argv[1:], "-o", tmp_path / "new.csv")["seen"] is None
-    _, report = data.load(photos, recipe.COLUMNS, label_columns=[], validation_share=None, test_share=None)
+    _, report = data.load(photos, catalogue.COLUMNS, label_columns=[], validation_share=None, test_share=None)
     mine = shutil.copytree(nets["clip"], tmp_path / "mine")
     (mine / "run.json").write_text(json.dumps({"dataset": report.to_dict() | {"cut": cut}}))
     capsys.readouterr()

@@ -82,7 +82,10 @@ def write(original: Original, path: Path) -> int | None:
         batch = None
     except InputError:
         raise
-    except Exception:  # a net that knows its batch: it sees one photo at a time
+    except Exception as reason:  # a net that knows its batch: it sees one photo at a time
+        print(
+            f"batches of any size cannot be exported ({type(reason).__name__}: {first_line(reason)[:150]}): one photo"
+        )
         try:
             _export(graph, several[:1], path, original, dynamic=False)
             _refuse_other(graph, path, original, (1,))
