@@ -241,7 +241,9 @@ def mend(rows: Dataset, sizes: np.ndarray, on_bad_box: str) -> Dataset:
     with np.errstate(all="ignore"):  # of boxes that are not finite, and stay as they are
         start = np.clip(boxes.bbox[:, :2], 0, limits)
         end = np.clip(boxes.bbox[:, :2] + boxes.bbox[:, 2:], 0, limits)
-        bbox = np.where(wrong["partly"][:, None], np.concatenate([start, end - start], axis=1), boxes.bbox)
+        crosses = (boxes.bbox[:, :2] < 0) | (boxes.bbox[:, :2] + boxes.bbox[:, 2:] > limits)
+        side = np.where(crosses, end - start, boxes.bbox[:, 2:])  # end - start of a tiny side could round to 0
+        bbox = np.where(wrong["partly"][:, None], np.concatenate([start, side], axis=1), boxes.bbox)
         area = np.where(wrong["partly"], np.minimum(boxes.area, bbox[:, 2] * bbox[:, 3]), boxes.area)
     counts = np.bincount(boxes.row[keep], minlength=len(rows))
     category = np.array([*boxes.values, -1], dtype=np.int64)[boxes.code]

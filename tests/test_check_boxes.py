@@ -104,6 +104,13 @@ def test_clip_and_drop_settle_what_they_can():
     assert check(made).findings == []
 
 
+def test_clipping_one_side_leaves_a_tiny_other_side_as_it_is():
+    rows = boxes.canonical(split([[[39.3, 0.7, 1e-17, HEIGHT]]]), NAMES)
+    clipped = boxes.mend(rows, np.array([[WIDTH, HEIGHT]]), "clip")
+    assert clipped[0]["objects"]["bbox"][0][2] == rows[0]["objects"]["bbox"][0][2] > 0
+    assert check(clipped).of("error") == []
+
+
 @pytest.mark.parametrize("box_format", boxes.FORMATS[1:])
 def test_boxes_of_another_form_are_told_over_the_set(box_format):
     bbox, sizes = many(), np.array([[WIDTH, HEIGHT]] * 200)
