@@ -40,7 +40,8 @@ def enlarged(rows: Dataset, pixels: float) -> Dataset:
     for row in rows.cast_column("image", Image(decode=False)):
         photo = images.decode(row["image"])
         scale = (pixels / (photo.width * photo.height)) ** 0.5
-        larger = photo.resize((round(photo.width * scale), round(photo.height * scale)), PILImage.Resampling.BICUBIC)
+        size = [8 * round(side * scale / 8) for side in photo.size]  # as a camera's
+        larger = photo.resize((size[0], size[1]), PILImage.Resampling.BICUBIC)
         buffer = io.BytesIO()
         larger.save(buffer, "JPEG", quality=92)
         made.append({"image": {"bytes": buffer.getvalue(), "path": None}})

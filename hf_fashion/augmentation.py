@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Callable
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torchvision.transforms import v2
 
@@ -66,7 +67,7 @@ def crop_and_flip(
     flip: bool = True,
     policy: Literal["none", "randaugment", "trivialaugment"] = "none",
 ) -> v2.Compose:
-    """PIL picture -> float tensor (3, height, width), normalised as the processor does.
+    """PIL picture, or array (h, w, 3) of bytes -> float tensor (3, height, width), normalised as the processor does.
 
     Args:
         spec: What the processor gives at evaluation.
@@ -86,7 +87,7 @@ def crop_and_flip(
         raise InputError(
             f"--augment {policy}", expected="none, " + ", ".join(policies), found=repr(policy), fix="one of these"
         )
-    steps: list[Callable[..., Any]] = [v2.PILToTensor()]
+    steps: list[Callable[..., Any]] = [_as_tensor]
     if spec.resize == "pad":  # as at evaluation: a crop of the padded picture, not of the picture
         steps.append(functools.partial(pad_to_shape, height=spec.height, width=spec.width, mean=spec.mean))
     steps.append(
@@ -101,6 +102,14 @@ def crop_and_flip(
         # Nearest pixel, as in the papers' code: torchvision's bilinear warp of a tensor leaves a seam at the fill.
         steps.append(policies[policy](fill=fill, interpolation=v2.InterpolationMode.NEAREST))
     return v2.Compose([*steps, v2.ToDtype(torch.float32, scale=True), v2.Normalize(spec.mean, spec.std)])
+
+
+def _as_tensor(photo: Any) -> torch.Tensor:
+    """(3, height, width) bytes, of an array where they lie."""
+    if isinstance(photo, np.ndarray):
+        return torch.from_numpy(photo).permute(2, 0, 1)
+    made: torch.Tensor = v2.functional.pil_to_tensor(photo)
+    return made
 
 
 def pad_to_shape(photo: torch.Tensor, height: int, width: int, mean: tuple[float, ...]) -> torch.Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from datasets import Dataset, Image
 
-from hf_fashion import backbones, images
+from hf_fashion import backbones, images, preparing
 from hf_fashion.augmentation import Augmented, crop_and_flip
 from hf_fashion.photo_cache import Photos, Prepared, Shrunk
 from hf_fashion.streaming import Stream, StreamedExamples
@@ -51,16 +51,19 @@ def of_training(
         return Rows(dataset, kept, target, "pixel_values")
     transform: Callable[[Any], Any]
     if is_fixed(**augment):
+        prepare = preparing.Preparer(processor)
 
         def transform(photo: Any) -> Any:
-            return processor(photo, return_tensors="pt")["pixel_values"][0]
+            return prepare([photo], limits=limits)[0]
 
     else:
-        transform = crop_and_flip(backbones.input_spec(processor), **augment)
+        augmented = crop_and_flip(backbones.input_spec(processor), **augment)
+
+        def transform(photo: Any) -> Any:
+            return augmented(photo if kept is not None else images.pixels(photo, limits=limits))
 
     def example(row: dict[str, Any]) -> dict[str, Any]:
-        photo = row["image"] if kept is not None else images.decode(row["image"], limits=limits)
-        return {"pixel_values": transform(photo), "labels": target(row)}
+        return {"pixel_values": transform(row["image"]), "labels": target(row)}
 
     if isinstance(dataset, Stream):
         return StreamedExamples(dataset, example, seed, keyed=keyed, limits=limits, **dataset.options)
@@ -85,13 +88,11 @@ def of_evaluation(
     if kept is not None:
         return Rows(dataset, kept, target, "pixel_values")
 
+    prepare = preparing.Preparer(processor)
+
     def batch(rows: dict[str, list[Any]]) -> dict[str, Any]:
-        photos = [images.decode(photo, limits=limits) for photo in rows["image"]]
         told = [dict(zip(columns, values, strict=True)) for values in zip(*map(rows.get, columns), strict=True)]
-        return {
-            "pixel_values": processor(photos, return_tensors="pt")["pixel_values"],
-            "labels": [target(row) for row in told],
-        }
+        return {"pixel_values": prepare(rows["image"], limits=limits), "labels": [target(row) for row in told]}
 
     return _encoded(dataset, columns).with_transform(batch)
 

@@ -5,7 +5,7 @@ shown alike each time: the picture as the model's processor has it before it mak
 of either is, to the bit, what comes out without the cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,7 @@ from datasets import Dataset, Image
 from PIL import Image as PILImage
 from tqdm.auto import tqdm
 
-from hf_fashion import cache, images
+from hf_fashion import cache, images, preparing
 from hf_fashion.backbones.preprocessing import input_spec
 
 _FORMAT = 1  # of what is kept; another one is made anew
@@ -120,53 +120,47 @@ class Prepared:
             torch=torch.__version__, pictures=cache.of_pictures(row["image"] for row in stored),
         )  # fmt: skip
 
-        def prepared(row: int) -> torch.Tensor:
-            photo = images.decode(stored[row]["image"], limits=limits)
-            return torch.as_tensor(processor(photo, return_tensors="pt")["pixel_values"][0])
-
-        first = prepared(0)[None]
-        self._numbers = next((one for one in _WAYS if self._is_exact(one, first)), None)
-        if self._numbers is None:
+        first = torch.as_tensor(
+            processor(images.decode(stored[0]["image"], limits=limits), return_tensors="pt")["pixel_values"]
+        )
+        way = next((one for one in preparing.WAYS if torch.equal(self._made(one, self._back(first)), first)), None)
+        if way is None:
             raise Inexact("this processor makes other numbers of a byte than the usual ones")
+        self._way = way
 
         def fill(array: np.memmap) -> None:
+            prepare = preparing.Preparer(processor)
+
+            def bytes_of(row: int) -> torch.Tensor:
+                photo = [stored[row]["image"]]
+                if prepare.way is not None:
+                    return prepare.bytes(photo, limits=limits)[0]
+                made = torch.as_tensor(prepare(photo, limits=limits)[0])
+                kept = self._back(made)
+                if not torch.equal(self.numbers(kept[None])[0], made):
+                    raise Inexact("this processor's pictures are not made of whole bytes")
+                return kept
+
             with ThreadPoolExecutor(_THREADS) as pool:
                 for start in tqdm(range(0, len(stored), 64), "photos", disable=len(stored) < _BAR_FROM):
                     part = range(start, min(start + 64, len(stored)))
-                    numbers = torch.stack(list(pool.map(prepared, part)))
-                    kept = self._back(numbers)
-                    if not torch.equal(self.numbers(kept), numbers):
-                        raise Inexact("this processor's pictures are not made of whole bytes")
-                    array[start : part.stop] = kept.numpy()
+                    array[start : part.stop] = torch.stack(list(pool.map(bytes_of, part))).numpy()
 
         with PartialState().main_process_first():
             found = cache.held(name)
             shape = (len(stored), 3, self._spec.height, self._spec.width)
             self._bytes = cache.make(name, shape, np.uint8, fill) if found is None else found
 
-    @property
-    def _shift(self) -> tuple[torch.Tensor, torch.Tensor]:
-        mean, std = (torch.tensor(one)[:, None, None] for one in (self._spec.mean, self._spec.std))
-        return mean, std
-
-    def _is_exact(self, way: Callable[..., None], numbers: torch.Tensor) -> bool:
-        made = torch.empty_like(numbers)
-        way(self._back(numbers), *self._shift, made)
-        return torch.equal(made, numbers)
-
     def _back(self, numbers: torch.Tensor) -> torch.Tensor:
-        mean, std = self._shift
+        mean, std = (torch.tensor(one)[:, None, None] for one in (self._spec.mean, self._spec.std))
         return ((numbers.double() * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
     def numbers(self, pixels: torch.Tensor) -> torch.Tensor:
         """Bytes (rows, 3, height, width), on any device -> what the processor makes of them, to the bit."""
-        way: Any = self._numbers
-        mean, std = (one.to(pixels.device) for one in self._shift)
-        made = torch.empty(pixels.shape, dtype=torch.float32, device=pixels.device)
-        # One photo after the other on a CPU: what is subtracted lies in its cache when it is divided.
-        for part, out in zip(pixels, made, strict=True) if pixels.device.type == "cpu" else ((pixels, made),):
-            way(part, mean, std, out)
-        return made
+        return self._made(self._way, pixels)
+
+    def _made(self, way: preparing.Way, pixels: torch.Tensor) -> torch.Tensor:
+        return preparing.numbers(way, pixels, self._spec.mean, self._spec.std)
 
     def __len__(self) -> int:
         return len(self._bytes)
@@ -178,21 +172,6 @@ class Prepared:
 
 class Inexact(Exception):
     """What is kept would not be, to the bit, what the processor makes."""
-
-
-def _in_steps(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.div(pixels, 255, out=out).sub_(mean).div_(std)  # timm's, and torchvision's transforms
-
-
-def _at_once(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.sub(pixels, mean * 255, out=out).div_(std * 255)  # transformers' with torchvision
-
-
-def _scaled(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.mul(pixels, 1 / 255, out=out).sub_(mean).div_(std)  # transformers' with Pillow
-
-
-_WAYS: tuple[Callable[..., None], ...] = (_at_once, _in_steps, _scaled)
 
 
 def _stored(rows: Dataset) -> Dataset:
