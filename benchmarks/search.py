@@ -1,6 +1,7 @@
 """Exact search against faiss IndexFlatIP and usearch (exact): queries per second, recall, build time, memory.
 
     python benchmarks/search.py --vectors 50000
+    python benchmarks/search.py --vectors 4000 --peers lancedb qdrant     # a small catalogue, in embedded databases
     python benchmarks/search.py --vectors 1000000 --rounds 7
 
 The vectors are made, like those of encoders: points on a curved surface of 24 dimensions in 512 (two layers of a
@@ -28,7 +29,12 @@ from typing import Any
 import lines
 import numpy as np
 
-ENGINES = ("ours", "faiss", "usearch")
+PEERS = {
+    "faiss": "faiss, exact",
+    "usearch": "usearch, exact",
+    "lancedb": "LanceDB, exact",
+    "qdrant": "Qdrant, embedded",
+}
 K = 10
 QUERIES = 256
 BATCHES = (1, 64)
@@ -85,8 +91,13 @@ def serve(engine: str, folder: Path, threads: int) -> None:
         import faiss
 
         faiss.omp_set_num_threads(threads)
-    else:
+    elif engine == "usearch":
         from usearch.index import MetricKind, search
+    elif engine == "lancedb":
+        import lancedb
+        import pyarrow as pa
+    else:
+        from qdrant_client import QdrantClient, models
     before = held()
     cpu, wall = time.process_time(), time.perf_counter()
     if engine == "ours":
@@ -106,6 +117,27 @@ def serve(engine: str, folder: Path, threads: int) -> None:
 
         def find(some: np.ndarray) -> list[list[int]]:
             return flat.search(some, K)[1].tolist()
+
+    elif engine == "lancedb":  # a table without an index is searched exactly
+        flat_vectors = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel()), vectors.shape[1])
+        rows = pa.table({"id": np.arange(len(vectors)), "vector": flat_vectors})
+        table = lancedb.connect(folder / "lancedb").create_table("items", rows)
+
+        def find(some: np.ndarray) -> list[list[int]]:
+            asked = table.search(some if len(some) > 1 else some[0]).distance_type("cosine").limit(K)
+            found = asked.select(["id", "_distance"]).to_arrow()
+            query = found["query_index"].to_numpy() if len(some) > 1 else np.zeros(len(found), dtype=int)
+            return [found["id"].to_numpy()[query == one].tolist() for one in range(len(some))]
+
+    elif engine == "qdrant":
+        client = QdrantClient(":memory:")
+        size = models.VectorParams(size=vectors.shape[1], distance=models.Distance.COSINE)
+        client.create_collection("items", vectors_config=size)
+        client.upload_collection("items", np.array(vectors), ids=range(len(vectors)))
+
+        def find(some: np.ndarray) -> list[list[int]]:
+            asked = [models.QueryRequest(query=one.tolist(), limit=K) for one in some]
+            return [[point.id for point in each.points] for each in client.query_batch_points("items", asked)]
 
     else:
         whole = np.array(vectors)
@@ -165,10 +197,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=50_000)
     parser.add_argument("--dimension", type=int, default=512)
+    parser.add_argument("--peers", nargs="+", choices=PEERS, default=["faiss", "usearch"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--json", type=Path, help="Write the figures here, too.")
-    parser.add_argument("--serve", choices=ENGINES, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", choices=["ours", *PEERS], help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help="Where files are put meanwhile; default: a temporary folder.")
     args = parser.parse_args()
     if args.serve:
@@ -186,19 +219,22 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", queries)
     worst = truth(vectors, queries)
-    engines = {name: Engine(name, folder, args.threads) for name in ENGINES}
+    names = ["ours", *args.peers]
+    engines = {name: Engine(name, folder, args.threads) for name in names}
     print(f"{args.vectors} x {args.dimension}, k {K}, {args.threads} thread(s), {args.rounds} rounds")
     print(f"score of the 10th: median {np.median(worst):.3f}; CPU time; median (least to most)\n")
-    print("| batch | engine | queries/s | wall queries/s | recall | times faiss |\n|---|---|---|---|---|---|")
-    memory = dict.fromkeys(ENGINES, [0, 0])
+    print(
+        f"| batch | engine | queries/s | wall queries/s | recall | times {args.peers[0]} |\n|---|---|---|---|---|---|"
+    )
+    memory = dict.fromkeys(names, [0, 0])
     kept: list[dict[str, Any]] = []
     for batch in BATCHES:
         count = QUERIES if batch > 1 else min(QUERIES, 32)
         for engine in engines.values():  # warm
             engine.ask(batch, batch)
-        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in ENGINES}
+        rounds: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
         for number in range(args.rounds):
-            for name in ENGINES if number % 2 == 0 else ENGINES[::-1]:
+            for name in names if number % 2 == 0 else names[::-1]:
                 rounds[name].append(engines[name].ask(batch, count))
         recall = {}
         for name, told in rounds.items():
@@ -207,19 +243,19 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
             right = [(queries[query] @ vectors[one].T >= worst[query] - 1e-6).sum() for query, one in enumerate(ids)]
             recall[name] = float(np.mean(right)) / K
             memory[name] = [*map(max, zip(memory[name], *(one["memory"] for one in told), strict=True))]
-        for peer in ENGINES[1:]:
+        for peer in args.peers:
             took = [[1000 * one["cpu"] / count for one in rounds[name]] for name in (peer, "ours")]
             kept.append(
                 lines.line(
                     f"exact search, {args.vectors:,} x {args.dimension}, {batch} at a time", *took,
                     unit="CPU ms a query", gate=f"recall {recall['ours']:.4f} (from {GATE} on)",
-                    passed=recall["ours"] >= GATE, against=f"{peer}, exact",
+                    passed=recall["ours"] >= GATE, against=PEERS[peer],
                 )
             )  # fmt: skip
         for name, told in rounds.items():
             speed = [count / one["cpu"] for one in told]
-            faiss = [one["cpu"] for one in rounds["faiss"]]
-            ratio = span([peer / one["cpu"] for peer, one in zip(faiss, told, strict=True)])
+            first = [one["cpu"] for one in rounds[args.peers[0]]]
+            ratio = span([peer / one["cpu"] for peer, one in zip(first, told, strict=True)])
             ratio = ratio if recall[name] >= GATE else "void: recall"
             wall = span([count / one["wall"] for one in told])
             print(f"| {batch} | {name} | {span(speed)} | {wall} | {recall[name]:.4f} | {ratio} |")

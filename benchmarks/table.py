@@ -1,6 +1,6 @@
 """The lines in which this library is faster than what one would otherwise do, each measured in a process of its own.
 
-    python benchmarks/table.py --data clothing --output bench          # some 40 minutes on one core
+    python benchmarks/table.py --data clothing --output bench          # some two hours on one core
     python benchmarks/table.py --data clothing --output bench --only frozen search
 
 `--data` is a folder of photos that `data.load` reads; without it the 400 photos that ship with the package. Prints a
@@ -22,11 +22,19 @@ HERE = Path(__file__).parent
 # Name -> the script, its settings, and whether it takes `--dataset`.
 BENCHMARKS: dict[str, tuple[str, list[str], bool]] = {
     "import": ("import_time.py", [], False),
-    "frozen": ("frozen.py", [], True),
+    "batches": ("decode.py", [], True),
+    "phone batches": ("decode.py", ["--photos", "12", "--megapixels", "12"], True),
     "photos": ("photo_cache.py", [], True),
     "phone photos": ("photo_cache.py", ["--photos", "48", "--megapixels", "12"], True),
+    "frozen": ("frozen.py", [], True),
+    "first stages frozen": ("partial.py", [], True),
+    "steps": ("precision.py", ["--nets", "swin-tiny", "vit-base", "--batch_size", "16"], False),
     "export": ("export.py", [], True),
+    "server": ("serve.py", [], False),
     "search": ("search.py", ["--vectors", "50000"], False),
+    "small catalogue": ("search.py", ["--vectors", "4000", "--peers", "lancedb", "qdrant"], False),
+    "large catalogue": ("search.py", ["--vectors", "1000000"], False),
+    "boxes": ("detection_metrics.py", ["--only", "times", "--photos", "1000"], False),
 }
 
 

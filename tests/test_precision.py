@@ -1,5 +1,6 @@
 """Precision by the device: which nets train in bfloat16, and that the choice is said and can be overruled."""
 
+import copy
 from types import SimpleNamespace
 
 import pytest
@@ -30,6 +31,20 @@ def test_nets_that_gain_train_in_bfloat16_where_the_cpu_has_it(bf16_cpu, tmp_pat
     half = with_precision(args, net(kind, tmp_path / "net"))
     assert half.bf16 and half.mixed_precision == "bf16" and half.seed == 7
     assert not args.bf16
+
+
+@pytest.mark.parametrize(("kind", "attention"), [("swin", "eager"), ("vit", "sdpa")])
+def test_attention_in_bfloat16_on_a_cpu_is_the_quicker_one(bf16_cpu, tmp_path, kind, attention):
+    args = FashionTrainingArguments(output_dir=str(tmp_path), **CPU)
+    model = net(kind, tmp_path / "net")
+    plain = copy.deepcopy(model)
+    with_precision(args, model, "full")
+    assert model.config._attn_implementation == plain.config._attn_implementation == "sdpa"
+    with_precision(args, model)
+    assert model.config._attn_implementation == attention
+    pixels = torch.rand(2, 3, model.config.image_size, model.config.image_size)
+    with torch.no_grad():
+        torch.testing.assert_close(model(pixels).logits, plain(pixels).logits, atol=1e-5, rtol=1e-4)
 
 
 def test_a_net_that_failed_the_gate_or_was_not_measured_stays_as_it_is(bf16_cpu, tmp_path):

@@ -29,6 +29,10 @@ _FAMILIES = {
 GAIN_ON_CPU = {
     "swin": 1.7, "swinv2": 1.7, "vit": 1.7, "dinov2": 1.4, "siglip": 1.7, "convnext": 1.6,
 }  # fmt: skip
+# Attention written out in torch is quicker than its fused kernel in bfloat16 on a CPU: the windows of a Swin have a
+# bias that learns, which sends the fused one to a slow way (a step of swin-tiny takes 1.5 times as long), and of
+# dinov2 its backward pass is slow (1.25 times). `benchmarks/precision.py`, one thread of an Intel Xeon with AMX.
+EAGER_ON_CPU = {"swin", "dinov2"}
 # Those that failed its gate: rounding moves their gradient by more than a tenth of what other pictures do.
 FAILED = {"efficientnet_lite", "inception_v3", "resnet", "vgg"}
 WORTH = 1.3  # a smaller gain is not worth another rounding
@@ -44,6 +48,8 @@ def family(config: PreTrainedConfig) -> str:
 def with_precision(args: Arguments, model: PreTrainedModel, wanted: str = "auto") -> Arguments:
     """The arguments of a training, with `bf16` where it helps; as they are when `bf16` or `fp16` was asked for.
 
+    A net of `EAGER_ON_CPU` that trains in bfloat16 on a CPU takes its attention eagerly from here on.
+
     On a GPU with bfloat16 every net takes it (on the word of its maker: not measured here), but for those of `FAILED`;
     on a CPU those of `GAIN_ON_CPU` alone. The net is saved and measured in full precision in any case
     (`FashionTrainer.predict`).
@@ -54,10 +60,16 @@ def with_precision(args: Arguments, model: PreTrainedModel, wanted: str = "auto"
         wanted: "auto" or "full".
     """
     device = args.device.type
-    if wanted == "full" or args.bf16 or args.fp16 or device not in ("cpu", "cuda") or not supports_bf16(device):
-        return args
     kind = family(model.config)
-    if kind in FAILED or (device == "cpu" and GAIN_ON_CPU.get(kind, 1.0) < WORTH):
-        return args
-    # `use_cpu` is what transformers asks of those who want bfloat16 without a GPU.
-    return dataclasses.replace(args, bf16=True, use_cpu=args.use_cpu or device == "cpu")
+    if wanted != "full" and not (args.bf16 or args.fp16) and _helps(kind, device):
+        # `use_cpu` is what transformers asks of those who want bfloat16 without a GPU.
+        args = dataclasses.replace(args, bf16=True, use_cpu=args.use_cpu or device == "cpu")
+    if args.bf16 and device == "cpu" and kind in EAGER_ON_CPU and not isinstance(model.config, TimmWrapperConfig):
+        model.set_attn_implementation("eager")
+    return args
+
+
+def _helps(kind: str, device: str) -> bool:
+    if device not in ("cpu", "cuda") or not supports_bf16(device) or kind in FAILED:
+        return False
+    return device == "cuda" or GAIN_ON_CPU.get(kind, 1.0) >= WORTH
