@@ -27,7 +27,7 @@ BENCHMARKS: dict[str, tuple[str, list[str], bool]] = {
     "photos": ("photo_cache.py", [], True),
     "phone photos": ("photo_cache.py", ["--photos", "48", "--megapixels", "12"], True),
     "frozen": ("frozen.py", [], True),
-    "first stages frozen": ("partial.py", [], True),
+    "first stages frozen": ("partial.py", ["--photos", "32"], True),
     "steps": ("precision.py", ["--nets", "swin-tiny", "vit-base", "--batch_size", "16"], False),
     "export": ("export.py", [], True),
     "server": ("serve.py", [], False),

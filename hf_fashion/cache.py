@@ -78,7 +78,8 @@ def make(name: str, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.memma
     return found
 
 
-def _limit() -> float:
+def allowed() -> float:
+    """Bytes that all arrays together may take."""
     told = os.environ.get("HF_FASHION_CACHE_GB")
     try:
         return LIMIT if told is None else float(told) * 2**30
@@ -90,7 +91,7 @@ def _limit() -> float:
 
 def _make_room(place: Path, size: int) -> None:
     """Removes what was used least lately until an array of so many bytes fits; maps that are open stay readable."""
-    limit = _limit()
+    limit = allowed()
     if size > limit:
         raise InputError(
             f"the cache {place}", expected=f"an array of at most {limit / 2**30:.1f} GB",

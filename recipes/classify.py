@@ -37,7 +37,7 @@ from hf_fashion import (
 )
 from hf_fashion.errors import InputError, command, script
 from hf_fashion.tasks import attributes, classify
-from hf_fashion.training import features
+from hf_fashion.training import activations, features
 from hf_fashion.training.distilling import UNLABELLED
 
 DEFAULT = ["--config", "classify-efficientnet-lite0"]  # with nothing typed
@@ -92,20 +92,29 @@ def read(args: Any, method: Any, training_args: Any) -> tuple[Any, ...]:
 def features_of(
     task: Any, model: Any, processor: Any, dataset: Any, args: Any, method: Any, training_args: Any
 ) -> tuple[Any, dict[str, Any]]:
-    """What a frozen backbone says of each photo, once for all epochs, where it says the same in each."""
-    off = args.feature_cache == "off" or args.freeze != "backbone"
+    """What a frozen backbone, or frozen first stages, say of each photo: once for all epochs, where it is the same."""
+    off = args.feature_cache == "off" or args.freeze == "none"
     if off or args.streaming or method.mixes or method.teacher:
         return None, {}
+    whole = not features.reason_against(model)
     if not examples.is_fixed(args.smallest_crop, args.flip, method.augment):
-        print("the backbone is frozen: with --smallest_crop 1 --no_flip it would see each photo once, not every epoch")
+        frozen, they = ("backbone is", "it") if whole else ("first stages are", "they")
+        print(
+            f"the {frozen} frozen: with --smallest_crop 1 --no_flip {they} would see each photo once, not every epoch"
+        )
         return None, {}
     prepared = [task.prepare(dataset[split], processor, limits=args.limits) for split in ("train", "validation")]
-    held, seen, reason = features.held_for(model, processor, training_args, *prepared)
-    if reason:
-        print(f"features are computed in every epoch: {reason}")
-    elif training_args.process_index == 0:
-        kept = "to the bit" if held.exact else "but for rounding, in the last batch of an epoch"
-        print(f"features of {sum(map(len, seen.values()))} photos are computed once; the same, {kept}")
+    if whole:
+        held, seen, reason = features.held_for(model, processor, training_args, *prepared)
+    else:
+        opened = args.photo_cache is None
+        held, seen, reason = activations.held_for(model, processor, training_args, *prepared, opened=opened)
+    if training_args.process_index == 0:
+        if reason:
+            print(f"{'features are' if whole else 'frozen stages are'} computed in every epoch: {reason}")
+        else:
+            kept = "to the bit" if held.kept.exact else "but for rounding, in the last batch of an epoch"
+            print(f"{held.words} of {sum(map(len, seen.values()))} photos are computed once; the same, {kept}")
     return held, seen
 
 
@@ -256,7 +265,9 @@ def main(argv: list[str] | None = None, *, sweep: str | None = None) -> record.R
             trainer.train(resume_from_checkpoint=training_args.resume_from_checkpoint)
             validated = trainer.evaluate() if sweep is not None else {}
         if held:
-            run.note(feature_cache={"photos": sum(map(len, seen.values())), "exact": held.exact})
+            run.note(
+                feature_cache={"photos": sum(map(len, seen.values())), "exact": held.kept.exact, "of": held.words}
+            )
         run.note(
             training_wall_seconds=time.perf_counter() - clock[0], training_cpu_seconds=time.process_time() - clock[1],
             dataset=checks.after_training(dataset, report).to_dict(),

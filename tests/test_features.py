@@ -11,7 +11,7 @@ from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.tasks import classify
 from hf_fashion.training import FashionTrainingArguments
-from hf_fashion.training.features import Features, held_for, reason_against
+from hf_fashion.training.features import Features, Kept, held_for, reason_against
 
 
 @pytest.fixture(scope="module")
@@ -54,14 +54,15 @@ def test_the_head_is_the_same_to_the_bit(place, tmp_path, kind, capsys, kept):
         for name in before.keys() - {"total_flos"}:
             assert before[name] == after[name] or "second" in name or "runtime" in name
     sizes = one.info["dataset"]["sizes"]
-    assert two.info["feature_cache"] == {"photos": sizes["train"] + sizes["validation"], "exact": True}
+    count = sizes["train"] + sizes["validation"]
+    assert two.info["feature_cache"] == {"photos": count, "exact": True, "of": "features"}
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_second_run_looks_at_no_photo(place, tmp_path, monkeypatch):
     run(place, tmp_path / "first", "vit")
     seen = []
-    monkeypatch.setattr(Features, "_make", lambda *args: seen.append(args))
+    monkeypatch.setattr(Kept, "_make", lambda *args: seen.append(args))
     run(place, tmp_path / "second", "vit", "--learning_rate", "3e-3", "--sampler", "balanced")
     assert not seen
 
@@ -96,19 +97,19 @@ def arguments(tmp_path, **more):
 def test_what_changes_the_features_changes_their_name(place, tmp_path, kept):
     model, processor, (train, _) = prepared(place, "vit")
     args = arguments(tmp_path)
-    Features(model, processor, args).of(train, 4, in_order=False)
+    Features(model, processor, args).kept.of(train, 4, in_order=False)
     assert len(list(kept.iterdir())) == 1
     with torch.no_grad():
         model.classifier.weight.add_(1)  # the head's own
-    Features(model, processor, args).of(train, 4, in_order=False)
+    Features(model, processor, args).kept.of(train, 4, in_order=False)
     assert len(list(kept.iterdir())) == 1
     with torch.no_grad():
         next(model.base_model.parameters()).add_(1)
-    Features(model, processor, args).of(train, 4, in_order=False)
+    Features(model, processor, args).kept.of(train, 4, in_order=False)
     processor.image_mean = [0.1, 0.2, 0.3]
-    Features(model, processor, args).of(train, 4, in_order=False)
-    Features(model, processor, args).of(train.select(range(6)), 4, in_order=False)
-    Features(model, processor, args).of(train, 3, in_order=False)
+    Features(model, processor, args).kept.of(train, 4, in_order=False)
+    Features(model, processor, args).kept.of(train.select(range(6)), 4, in_order=False)
+    Features(model, processor, args).kept.of(train, 3, in_order=False)
     assert len(list(kept.iterdir())) == 5
 
 

@@ -119,9 +119,9 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
     feature_cache: Literal["auto", "off"] = field(
         default="auto",
         metadata={
-            "help": "With --freeze backbone, --smallest_crop 1 and --no_flip, what the backbone says of each photo is "
-            "computed once and kept on the disk, for this run and others: the same weights in a tenth of the time. "
-            "off: computed in every epoch."
+            "help": "With --freeze backbone or stages:N, --smallest_crop 1 and --no_flip, what the frozen part says of "
+            "each photo is computed once and kept on the disk, for this run and others, where that pays: the same "
+            "weights in less time. off: computed in every epoch."
         },
     )
     photo_cache: int | None = field(

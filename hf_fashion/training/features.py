@@ -3,12 +3,14 @@
 With a frozen backbone, and photos that are shown alike in every epoch, all but the head gives the same in every epoch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+import transformers
 from accelerate import PartialState
 from datasets import Dataset, Image
 from torch import nn
@@ -34,8 +36,106 @@ def reason_against(model: PreTrainedModel) -> str:
     return ""
 
 
+class Kept:
+    """What a net says of photos at one place of it, computed once and kept on the disk.
+
+    Args:
+        says: Pictures (n, 3, height, width) -> what is kept of them (n, ...).
+        about: All that it depends on beside the photos: see `about`.
+        args: Of the training.
+
+    Attributes:
+        exact: Whether batches of every size so far gave the same bits; a net whose kernels differ by the size of a
+            batch gives others in the last decimals, where the last batch of an epoch is smaller.
+    """
+
+    def __init__(self, says: Callable[[torch.Tensor], np.ndarray], about: Any, args: TrainingArguments) -> None:
+        self._says, self._about, self._args, self.exact = says, about, args, True
+
+    def name(self, prepared: Dataset, batch_size: int, in_order: bool) -> str:
+        """What it is called on the disk; see `of`."""
+        stored = prepared.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
+        pictures = cache.of_pictures(row["image"] for row in stored)
+        return cache.name_of(**self._about, pictures=pictures, batch=batch_size, order=in_order)
+
+    def of(self, prepared: Dataset, batch_size: int, in_order: bool, name: str | None = None) -> np.ndarray:
+        """What is said of photos (rows, ...).
+
+        Args:
+            prepared: Rows whose transform gives `pixel_values`, as of `examples.of_evaluation`.
+            batch_size: Photos that pass the net together: as in the training, since bits may depend on it.
+            in_order: The last batch is as small as rows are left, as in an evaluation; else it is filled up with rows
+                before it, as most batches of a training that shuffles are.
+            name: Of `name`, where it is known already.
+
+        Raises:
+            InputError: The disk is full.
+        """
+        name = name or self.name(prepared, batch_size, in_order)
+        with PartialState().main_process_first():
+            there = cache.held(name)
+            found = self._make(name, prepared, batch_size, in_order) if there is None else there
+        if not in_order and len(found) > batch_size and len(found) % batch_size:
+            left = len(found) % batch_size  # rows of the last batch of every epoch of a training
+            self.exact &= np.array_equal(self._says(pixels_of(prepared, range(left))), found[:left])
+        return found
+
+    def _make(self, name: str, prepared: Dataset, batch_size: int, in_order: bool) -> np.ndarray:
+        count = len(prepared)
+        first = self._says(pixels_of(prepared, range(min(batch_size, count))))
+
+        def fill(array: np.memmap) -> None:
+            array[: len(first)] = first
+            starts = range(len(first), count, batch_size)
+            for start in tqdm(starts, "features", disable=count < _BAR_FROM or self._args.disable_tqdm):
+                stop = min(start + batch_size, count)
+                begin = start if in_order else stop - batch_size
+                array[start:stop] = self._says(pixels_of(prepared, range(begin, stop)))[start - begin :]
+
+        return cache.make(name, (count, *first.shape[1:]), first.dtype, fill)
+
+
+def pixels_of(prepared: Dataset, rows: range) -> torch.Tensor:
+    """The pictures of some rows (n, 3, height, width)."""
+    pixels: Any = prepared[rows.start : rows.stop]["pixel_values"]
+    return pixels if isinstance(pixels, torch.Tensor) else torch.stack(list(pixels))
+
+
+def about(
+    model: PreTrainedModel, processor: Any, args: TrainingArguments, tensors: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """What decides what a net says of a photo.
+
+    Args:
+        model: The net.
+        processor: Its image processor.
+        args: Of the training: precision and device are theirs.
+        tensors: Those of the net that what it says depends on.
+    """
+    config = {name: value for name, value in model.config.to_dict().items() if not _of_labels(name)}
+    return {
+        "net": type(model).__name__, "config": config, "weights": cache.of_tensors(tensors),
+        "processor": processor.to_dict(), "precision": args.mixed_precision, "device": _device(args),
+        "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
+        "timm": timm.__version__,
+    }  # fmt: skip
+
+
+@contextmanager
+def in_precision(model: PreTrainedModel, args: TrainingArguments, train: bool = False) -> Iterator[None]:
+    """Within, a net runs on the device and in the precision of a training, in train or eval mode; draws are undone."""
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(args.mixed_precision))
+    was = model.training
+    try:
+        nn.Module.to(model, args.device).train(train)
+        with torch.random.fork_rng(), torch.autocast(args.device.type, half, enabled=half is not None):
+            yield
+    finally:
+        model.train(was)
+
+
 class Features:
-    """The features of a net, of any photos.
+    """The features of a net: what its head is given for a photo.
 
     Args:
         model: A classifier with a frozen backbone, of which `reason_against` says nothing.
@@ -43,79 +143,31 @@ class Features:
         args: Of the training: precision and device are theirs.
 
     Attributes:
-        exact: Whether batches of every size so far gave the same bits; a net whose kernels differ by the size of a
-            batch gives others in the last decimals, where the last batch of an epoch is smaller.
+        kept: Those of any photos (rows, ...), as 32-bit floats.
+        words: What they are called.
     """
 
+    words = "features"
+
     def __init__(self, model: PreTrainedModel, processor: Any, args: TrainingArguments) -> None:
-        self.model, self.args, self.exact = model, args, True
+        self.model, self.args = model, args
         nn.Module.to(model, memory_format=torch.channels_last)  # as the Trainer will have it
         [self._head] = head_layers(model)
         of_head = {id(own) for own in self._head.parameters()}
         tensors = {name: value for name, value in model.state_dict(keep_vars=True).items() if id(value) not in of_head}
-        config = {name: value for name, value in model.config.to_dict().items() if not _of_labels(name)}
-        self._about = {
-            "net": type(model).__name__, "config": config, "weights": cache.of_tensors(tensors),
-            "processor": processor.to_dict(), "precision": args.mixed_precision, "torch": torch.__version__,
-            "device": _device(args), "threads": torch.get_num_threads(),
-        }  # fmt: skip
-
-    def of(self, prepared: Dataset, batch_size: int, in_order: bool) -> np.ndarray:
-        """The features of photos (rows, ...), 32-bit floats on the disk.
-
-        Args:
-            prepared: Rows whose transform gives `pixel_values`, as of `examples.of_evaluation`.
-            batch_size: Photos that pass the net together: as in the training, since bits may depend on it.
-            in_order: The last batch is as small as rows are left, as in an evaluation; else it is filled up with rows
-                before it, as most batches of a training that shuffles are.
-
-        Raises:
-            InputError: The disk is full.
-        """
-        stored = prepared.with_format(None).select_columns(["image"]).cast_column("image", Image(decode=False))
-        name = cache.name_of(
-            **self._about, pictures=cache.of_pictures(row["image"] for row in stored), batch=batch_size, order=in_order
+        self.kept = Kept(
+            lambda pixels: self.seen(pixels).float().cpu().numpy(), about(model, processor, args, tensors), args
         )
-        with PartialState().main_process_first():
-            there = cache.held(name)
-            found = self._make(name, prepared, batch_size, in_order) if there is None else there
-        if not in_order and len(found) > batch_size and len(found) % batch_size:
-            left = len(found) % batch_size  # rows of the last batch of every epoch of a training
-            self.exact &= np.array_equal(self._batch(prepared, range(left)), found[:left])
-        return found
-
-    def _make(self, name: str, prepared: Dataset, batch_size: int, in_order: bool) -> np.ndarray:
-        count = len(prepared)
-        first = self._batch(prepared, range(min(batch_size, count)))
-
-        def fill(array: np.memmap) -> None:
-            array[: len(first)] = first
-            starts = range(len(first), count, batch_size)
-            for start in tqdm(starts, "features", disable=count < _BAR_FROM or self.args.disable_tqdm):
-                stop = min(start + batch_size, count)
-                begin = start if in_order else stop - batch_size
-                array[start:stop] = self._batch(prepared, range(begin, stop))[start - begin :]
-
-        return cache.make(name, (count, *first.shape[1:]), np.float32, fill)
-
-    def _batch(self, prepared: Dataset, rows: range) -> np.ndarray:
-        pixels: Any = prepared[rows.start : rows.stop]["pixel_values"]
-        pixels = pixels if isinstance(pixels, torch.Tensor) else torch.stack(list(pixels))
-        return self.seen(pixels).float().cpu().numpy()
 
     def seen(self, pixels: torch.Tensor) -> torch.Tensor:
         """What the head is given for a batch of pictures (n, 3, height, width)."""
         found: list[torch.Tensor] = []
         hook = self._head.register_forward_pre_hook(lambda _, given: found.append(given[0]))
-        device, was = self.args.device, self.model.training
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(self.args.mixed_precision))
         try:
-            nn.Module.to(self.model, device).eval()
-            with torch.no_grad(), torch.autocast(device.type, half, enabled=half is not None):
-                self.model(pixel_values=pixels.to(device))
+            with torch.no_grad(), in_precision(self.model, self.args):
+                self.model(pixel_values=pixels.to(self.args.device))
         finally:
             hook.remove()
-            self.model.train(was)
         return found[0]
 
     def misses(self, pixels: torch.Tensor) -> str:
@@ -123,21 +175,10 @@ class Features:
         told = self.seen(pixels)
         if len(told) != len(pixels):
             return "its head is not given one row a photo"
-        with torch.no_grad(), self._of_training():
+        with torch.no_grad(), in_precision(self.model, self.args, train=True):
             plain = self.model(pixel_values=pixels.to(self.args.device)).logits
             again = self._head(told)
         return "" if torch.equal(plain, again) else "something between backbone and head changes while it learns"
-
-    @contextmanager
-    def _of_training(self) -> Iterator[None]:
-        half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(self.args.mixed_precision))
-        was = self.model.training
-        self.model.train()
-        try:
-            with torch.random.fork_rng(), torch.autocast(self.args.device.type, half, enabled=half is not None):
-                yield
-        finally:
-            self.model.train(was)
 
     @contextmanager
     def taken(self, trainer: Trainer) -> Iterator[None]:
@@ -177,12 +218,11 @@ def held_for(
     if reason := reason_against(model):
         return None, {}, reason
     made = Features(model, processor, args)
-    first: Any = train[: min(len(train), 4)]["pixel_values"]
-    if reason := made.misses(first if isinstance(first, torch.Tensor) else torch.stack(list(first))):
+    if reason := made.misses(pixels_of(train, range(min(len(train), 4)))):
         return None, {}, reason
     arrays = {
-        "train": made.of(train, args.per_device_train_batch_size, in_order=False),
-        "validation": made.of(evaluated, args.per_device_eval_batch_size, in_order=True),
+        "train": made.kept.of(train, args.per_device_train_batch_size, in_order=False),
+        "validation": made.kept.of(evaluated, args.per_device_eval_batch_size, in_order=True),
     }
     return made, arrays, ""
 
