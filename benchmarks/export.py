@@ -26,7 +26,7 @@ import lines
 import torch
 from transformers import pipeline
 
-from hf_fashion import exporting, runtime
+from hf_fashion import backbones, exporting, runtime
 from hf_fashion.errors import InputError
 from hf_fashion.exporting import parity
 from hf_fashion.recipes import export as recipe
@@ -85,7 +85,7 @@ def cold(code: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="sample", help="A trained model; default: the one that ships here.")
+    parser.add_argument("--model", help="A trained model; default: the net that ships here, as an encoder.")
     parser.add_argument("--dataset", default="sample", help="Photos like those that it was trained on.")
     parser.add_argument("--pairs", nargs="+", choices=PAIRS, default=PAIRS)
     parser.add_argument("--photos", type=int, default=32, help="That are timed in each round.")
@@ -95,12 +95,11 @@ def main() -> None:
     torch.set_num_threads(1)
     made: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place:
-        original = exporting.load(args.model)
         model = args.model
-        if args.model == "sample":
-            from hf_fashion.backbones.sources import SAMPLE
-
-            model = str(SAMPLE)
+        if model is None:
+            model = str(Path(place) / "sample")
+            backbones.load_encoder("sample").save_pretrained(model)
+        original = exporting.load(model)
         name, peer = peer_of(original.kind, model)
         for pair in args.pairs:
             form, precision = pair.split(":")

@@ -1,4 +1,4 @@
-"""Exported models without torch and transformers: numpy, Pillow and ONNX Runtime (or OpenVINO) answer for a photo.
+"""Exported models without torch and transformers: numpy, Pillow and one engine answer for a photo.
 
     from hf_fashion import runtime
 
@@ -7,11 +7,12 @@
     model(["a.jpg", "b.jpg"], batch_size=8)   # a list of answers
 
 A classifier gives labels with scores, the surest first; a model of attributes, for each attribute, the labels that it
-says; a detector boxes in pixels; an encoder a vector of length 1. This module imports numpy and Pillow; the engine is
-imported when a folder is loaded.
+says; a detector boxes in pixels; an encoder a vector of length 1. This module imports numpy and Pillow; ONNX Runtime,
+OpenVINO or LiteRT is imported when a folder is loaded. A loaded model may be asked by several threads.
 """
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from hf_fashion.errors import InputError, extra
 
 ABOUT = "runtime.json"  # what `load` must know of a model
 VERSION = 1  # of that file
-FILES = {"onnx": "model.onnx", "openvino": "openvino_model.xml"}
+FILES = {"onnx": "model.onnx", "openvino": "openvino_model.xml", "litert": "model.tflite"}
 # OpenVINO computes in half precision where the CPU can, unless it is told.
 HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
 _ONE = (str, Path, bytes, bytearray, Image.Image, np.ndarray, dict)  # all else is several photos
@@ -70,7 +71,8 @@ def engine(path: Path, about: Mapping[str, Any], *, threads: int | None = None) 
         about: runtime.json: its format, precision and outputs.
         threads: See `load`.
     """
-    return (_onnx if about["format"] == "onnx" else _openvino)(path, about, threads)
+    engines = {"onnx": _onnx, "openvino": _openvino, "litert": _litert}
+    return engines[about["format"]](path, about, threads)
 
 
 def _onnx(path: Path, about: Mapping[str, Any], threads: int | None) -> Run:
@@ -92,7 +94,36 @@ def _openvino(path: Path, about: Mapping[str, Any], threads: int | None) -> Run:
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = str(threads)
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    return lambda pixels: [np.array(compiled([pixels])[name]) for name in about["outputs"]]
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        told = compiled([pixels])
+        return [np.array(told[name]) for name in about["outputs"]]
+
+    return _one_by_one(run)
+
+
+def _litert(path: Path, about: Mapping[str, Any], threads: int | None) -> Run:
+    with extra("a LiteRT model", "ai-edge-litert", "litert"):
+        from ai_edge_litert.interpreter import Interpreter
+
+    model = Interpreter(str(path), num_threads=threads).get_signature_runner()
+
+    def run(pixels: np.ndarray) -> list[np.ndarray]:
+        told = model(pixels=pixels)
+        return [told[name] for name in about["outputs"]]
+
+    return _one_by_one(run)
+
+
+def _one_by_one(run: Run) -> Run:
+    """For engines whose one place for inputs and outputs is shared by all threads that ask."""
+    lock = threading.Lock()
+
+    def asked(pixels: np.ndarray) -> list[np.ndarray]:
+        with lock:
+            return run(pixels)
+
+    return asked
 
 
 class Exported:
@@ -187,13 +218,13 @@ def pixels(photo: Image.Image, shown: Mapping[str, Any]) -> np.ndarray:
     Args:
         photo: Upright RGB, as `images.decode` gives it.
         shown: `input` of runtime.json: `resize` (`squash`, `shortest` or `longest`), `size` (height, width; or the
-            side in pixels), `limit` of the longer side, `multiple` of which both sides are, `resample`, `crop` and
-            `pad` (height, width).
+            side in pixels), `limit` of the longer side, `multiple` of which both sides are, `resample`, `filter`
+            (False: see `_between`), `crop` and `pad` (height, width).
     """
     how = Image.Resampling[shown["resample"].upper()]
     size = _size(photo.width, photo.height, shown)
     if size != photo.size:
-        photo = photo.resize(size, how)
+        photo = photo.resize(size, how) if shown.get("filter", True) else _between(photo, size)
     if shown["crop"]:
         height, width = shown["crop"]
         whole = round if shown["crop_rounding"] == "nearest" else int
@@ -206,6 +237,19 @@ def pixels(photo: Image.Image, shown: Mapping[str, Any]) -> np.ndarray:
         canvas.paste(photo, ((width - photo.width) // 2, (height - photo.height) // 2) if centred else (0, 0))
         photo = canvas
     return np.asarray(photo)
+
+
+def _between(photo: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Resized to (width, height) as torch does without antialiasing: a pixel lies between four of the photo, however
+    many there are."""
+    levels = np.asarray(photo, dtype=np.float32)
+    for axis, side in enumerate(size[::-1]):
+        last = levels.shape[axis] - 1
+        at = np.clip((np.arange(side) + 0.5) * (last + 1) / side - 0.5, 0, last)
+        low = at.astype(int)
+        share = np.expand_dims((at - low).astype(np.float32), (1, 2) if axis == 0 else (0, 2))
+        levels = levels.take(low, axis) * (1 - share) + levels.take(np.minimum(low + 1, last), axis) * share
+    return Image.fromarray(levels.round().astype(np.uint8))
 
 
 def _size(width: int, height: int, shown: Mapping[str, Any]) -> tuple[int, int]:

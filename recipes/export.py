@@ -2,16 +2,18 @@
 # requires-python = ">=3.11"
 # dependencies = ["hf_fashion[export]"]
 # ///
-"""Export a classifier, detector or encoder to ONNX or OpenVINO, if the file still says what the model says.
+"""Export a classifier, detector or encoder to ONNX, OpenVINO or LiteRT, if the file still says what the model says.
 
     hf-fashion export runs/classify-1 --dataset sample -o exported
     hf-fashion export runs/classify-1 --dataset ./photos --precision int8 -o exported-int8
     hf-fashion export runs/detector --dataset instances.json --format openvino --precision bf16 -o server
+    hf-fashion export runs/classify-1 --dataset ./photos --format litert --precision int8 -o phone
     hf-fashion export runs/retrieve-1 --dataset photos.csv --item_column sku -o encoder
     python -c "from hf_fashion import runtime; print(runtime.load('exported')('photo.jpg'))"
 
 Both are asked about the photos of validation and test; when they agree in less than --least_agreement, there is no
-file, and parity.json says where they differ. int8 measures its ranges on training photos.
+file, and parity.json says where they differ. int8 measures its ranges on training photos; where it harms, photos of
+validation decide which layers stay in float, and those of test are measured by themselves, too.
 """
 
 import shlex
@@ -56,14 +58,18 @@ class Arguments(DatasetArguments, BoxArguments):
     output_dir: str | None = field(
         default=None, metadata={"aliases": ["-o"], "help": "A new folder, for the export; must be given."}
     )
-    format: Literal["onnx", "openvino"] = field(
-        default="onnx", metadata={"help": "onnx: runs everywhere; openvino: for servers with CPUs of Intel or AMD."}
+    format: Literal["onnx", "openvino", "litert"] = field(
+        default="onnx",
+        metadata={
+            "help": "onnx: runs everywhere; openvino: for servers with CPUs of Intel or AMD; litert: for phones, once "
+            "TensorFlow Lite (pip install 'hf_fashion[litert]'; without nets that keep proportions)."
+        },
     )
-    precision: Literal["fp32", "bf16", "int8"] = field(
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = field(
         default="fp32",
         metadata={
-            "help": "fp32: as it was trained; bf16: OpenVINO, on CPUs that have it; int8: a quarter of the size, "
-            "calibrated on the training split; layers that it harms stay in float."
+            "help": "fp32: as it was trained; fp16: LiteRT, half the size; bf16: OpenVINO, on CPUs that have it; "
+            "int8: a quarter of the size, calibrated on the training split; layers that it harms stay in float."
         },
     )
     least_agreement: float = field(
@@ -106,10 +112,11 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     record.refuse_in_use(args.output_dir)
     checks.refuse_inside(args.dataset, {"output_dir": args.output_dir})
     original = exporting.load(args.model, task=args.task, revision=args.model_revision)
-    exporting.refuse_shapes(original, args.precision)
+    exporting.refuse_shapes(original, args.format)
     dataset, report = read(args, original.kind)
     print(report)
-    photos = exporting.Photos(*measured(args, original, dataset), calibration=dataset.get("train"))
+    splits = [name for split in MEASURED if split in dataset for name in [split] * len(dataset[split])]
+    photos = exporting.Photos(*measured(args, original, dataset), calibration=dataset.get("train"), splits=splits)
     run = record.start(
         args.output_dir, "export", arguments=changed, argv=argv, seed=args.seed, dataset=report.to_dict(),
         base_model=name_of(args.model, args.model_revision), device=training.device_name(),
@@ -128,6 +135,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         card.write(run, about, told, {"code": code, "output": output, "folder": named}, args.base_model)
     times = told["times"]
     print(f"\nagreement: {exporting.in_words(told)}")
+    if told["test"]:
+        print(f"test:      {exporting.in_words(told['test'])}")
     print(f"size:      {told['bytes']['exported'] / 1e6:.1f} MB (weights of the original: "
           f"{told['bytes']['original'] / 1e6:.1f})")  # fmt: skip
     print(f"time:      {times['exported']['cpu_ms']:.1f} CPU ms a photo (original: {times['original']['cpu_ms']:.1f})")

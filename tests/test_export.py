@@ -9,14 +9,15 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
+from datasets import ClassLabel, Dataset, Features, Image, concatenate_datasets
 from tiny import KINDS, photos, save, slow_but, tiny
 from tiny_detectors import KINDS as DETECTORS
 from tiny_detectors import boxed_folder, tiny_detector
 
 from hf_fashion import backbones, cards, exporting, images, runtime
 from hf_fashion.errors import InputError
-from hf_fashion.exporting import graph, making, parity, usage
+from hf_fashion.exporting import graph, making, parity, shown, usage
+from hf_fashion.metrics import Annotations
 from hf_fashion.recipes import export as recipe
 
 onnx = pytest.importorskip("onnx")
@@ -90,14 +91,14 @@ def test_a_classifier_says_the_same(kind, dataset, tmp_path):
     assert report["drift_max"] < 2e-3
 
 
-@pytest.mark.parametrize("kind", slow_but([kind for kind in DETECTORS if kind != "rf_detr"], "rt_detr_v2", "detr"))
+@pytest.mark.parametrize("kind", slow_but(DETECTORS, "rt_detr_v2", "detr"))
 def test_a_detector_says_the_same(kind, tmp_path):
     """Also those that see photos in their own proportions, portrait and landscape."""
     model = opinionated(tiny_detector(kind, tmp_path / "net"))
     rows = boxed_folder(tmp_path / "photos")
     (tmp_path / "export").mkdir()
     original = exporting.load(str(model))
-    original.about["score_threshold"] = 0.1 if kind in ("detr", "yolos") else 0.5
+    original.about["score_threshold"] = 0.1 if kind in ("detr", "yolos", "rf_detr") else 0.5
     truth = exporting.Truth(boxes=recipe.detect.annotations(rows["test"]))
     told = exporting.make(
         original, tmp_path / "export", exporting.Photos(rows["test"], truth, None), form="onnx", precision="fp32",
@@ -167,13 +168,17 @@ def test_help_offers_what_is_tested():
     assert set(get_args(hints["precision"])) == {precision for _, precision in PAIRS}
 
 
-@pytest.mark.parametrize(("form", "precision"), PAIRS)
+@pytest.mark.parametrize(("form", "precision"), [pair for pair in PAIRS if pair[0] != "litert"])
 def test_each_pair_passes_its_gate(form, precision, checkpoints, dataset, tmp_path):
     if form == "openvino":
         openvino = pytest.importorskip("openvino")
         if precision == "bf16" and "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             pytest.skip("a CPU without bf16")
-    model = decided(checkpoints["resnet"], tmp_path / "net")
+    passes_its_gate(form, precision, checkpoints["resnet"], dataset, tmp_path)
+
+
+def passes_its_gate(form, precision, checkpoint, dataset, tmp_path):
+    model = decided(checkpoint, tmp_path / "net")
     original, report = made(model, dataset, tmp_path / "export", form, precision, least=0.75)
     assert report["passed"] and (tmp_path / "export" / runtime.FILES[form]).is_file()
     said = {one["label"] for answer in runtime.load(tmp_path / "export")(dataset["test"]["image"], top_k=1)
@@ -181,11 +186,16 @@ def test_each_pair_passes_its_gate(form, precision, checkpoints, dataset, tmp_pa
     assert len(said) > 1  # or agreement would say nothing
     about = json.loads((tmp_path / "export" / runtime.ABOUT).read_text())
     pixels = np.stack([runtime.pixels(photo, about["input"]) for photo in dataset["test"]["image"]])
-    [found] = runtime.engine(tmp_path / "export" / runtime.FILES[form], about)(pixels)
+    run = runtime.engine(tmp_path / "export" / runtime.FILES[form], about)
+    found = np.concatenate(
+        [run(batch)[0] for batch in (np.split(pixels, len(pixels)) if about["batch"] else [pixels])]
+    )
     with torch.no_grad():
         apart = np.abs(graph.Graph(original).eval()(torch.from_numpy(pixels)).numpy() - found).max()
     # OpenVINO would compute in bf16 where it can, unless it is told.
-    assert apart < 1e-5 if precision == "fp32" else 1e-4 < apart < 0.3
+    rounded = (1e-4, 0.5 if form == "litert" else 0.3)  # in a file for phones the last layers are rounded, too
+    least, most = {"fp32": (0.0, 1e-5), "fp16": (1e-6, 1e-2)}.get(precision, rounded)
+    assert least <= apart < most
     code = usage.usage(about, "export", "photo.jpg")
     photo = images.decode(dataset["test"]["image"][0])
     assert usage.run(code, tmp_path / "export", "export", photo).count("old") == 3
@@ -241,10 +251,70 @@ def test_int8_needs_training_photos(checkpoints, dataset, tmp_path):
         exporting.make(original, tmp_path, alone, form="onnx", precision="int8")
 
 
-def test_int8_needs_one_shape(tmp_path):
-    original = exporting.load(str(tiny_detector("detr", tmp_path / "net")))
-    with pytest.raises(InputError, match="keeps proportions"):
-        exporting.refuse_shapes(original, "int8")
+def test_validation_decides_and_test_is_measured_by_itself(checkpoints, dataset, tmp_path, monkeypatch):
+    """Photos of the test split have no say in which layers stay in float."""
+    model, seen = decided(checkpoints["resnet"], tmp_path / "net"), []
+    original, ask = exporting.load(str(model)), parity.ask
+    monkeypatch.setattr(parity, "ask", lambda model, rows, *more: seen.append(len(rows)) or ask(model, rows, *more))
+    rows = concatenate_datasets([dataset["test"], dataset["validation"]])
+    splits = ["test"] * len(dataset["test"]) + ["validation"] * len(dataset["validation"])
+    truth = exporting.Truth(labels=np.array(rows["label"]))
+    photos = exporting.Photos(rows, truth, dataset["train"], splits)
+    (tmp_path / "export").mkdir()
+    told = exporting.make(original, tmp_path / "export", photos, form="onnx", precision="int8", least=0.5)
+    assert seen == [30, 12, 30] and told["tried_on"] == "validation" and told["splits"] == ["test", "validation"]
+    assert told["tries"][0]["n"] == 12 and told["n"] == 30 and told["test"]["n"] == 18
+    on_validation = told["agreement"] * 30 - told["test"]["agreement"] * 18
+    assert on_validation == pytest.approx(told["tries"][0]["agreement"] * 12)
+    right = original.answers([images.decode(photo) for photo in dataset["test"]["image"]]).argmax(axis=1)
+    expected = float((right == np.array(dataset["test"]["label"])).mean())
+    assert told["test"]["original/accuracy"] == pytest.approx(expected)
+
+
+def test_without_both_splits_training_photos_decide(dataset):
+    one = exporting.Photos(dataset["test"], exporting.Truth(), dataset["train"], ["test"] * 18)
+    assert len(one.of("test")) == len(one.of("validation")) == 0
+    boxes = Annotations(np.array([0, 1, 1, 2]), np.arange(16.0).reshape(4, 4), np.array([0, 1, 2, 0]), 3)
+    part = exporting.Truth(np.array([5, 6, 7]), boxes, ["a", "b", "c"]).of(np.array([1, 2]))
+    assert part.labels.tolist() == [6, 7] and part.items == ["b", "c"]
+    assert (
+        part.boxes.image.tolist() == [0, 0, 1] and part.boxes.n_images == 2 and part.boxes.label.tolist() == [1, 2, 0]
+    )
+
+
+@pytest.mark.slow
+def test_what_decides_about_boxes_stays_in_float(tmp_path):
+    """Decoder and heads of a detector: a number that is rounded there moves a box, or takes another query."""
+    from hf_fashion.exporting import quantization, sensitivity
+
+    original = exporting.load(str(tiny_detector("rt_detr_v2", tmp_path / "net")))
+    graph.write(original, tmp_path / "float.onnx")
+    pixels = [graph.noise(1, *graph.sides(original)).numpy()]
+    every, few = (quantization.Quantizer(tmp_path / "float.onnx", pixels, detects=told) for told in (False, True))
+    named = [layer for layers in few.blocks.values() for layer in layers]
+    assert every.deciding == 0 and few.deciding == sum(map(len, every.blocks.values())) - len(named) > 10
+    assert not any("decoder/layers" in layer or "score_head" in layer for layer in named)
+    assert any("backbone" in layer for layer in named) and any("encoder" in layer for layer in named)
+    sensitivity.write(few, tmp_path / "int8.onnx")
+    kinds = [node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node]
+    assert kinds.count("QuantizeLinear") > 10
+
+
+@pytest.mark.parametrize("kind", slow_but(("yolos", "detr"), "yolos"))
+def test_int8_of_nets_that_keep_proportions(kind, tmp_path):
+    model = opinionated(tiny_detector(kind, tmp_path / "net"))
+    rows = boxed_folder(tmp_path / "photos")
+    (tmp_path / "export").mkdir()
+    photos = exporting.Photos(rows["test"], exporting.Truth(), rows["train"])
+    told = exporting.make(
+        exporting.load(str(model)), tmp_path / "export", photos, form="onnx", precision="int8", least=0.0
+    )
+    assert told["deciding_in_float"] > 2
+    net = onnx.load(tmp_path / "export" / "model.onnx").graph
+    assert sum(tensor.data_type == onnx.TensorProto.INT8 for tensor in net.initializer) >= 4
+    shapes = {runtime.pixels(photo, exporting.load(str(model)).shown.values).shape for photo in rows["test"]["image"]}
+    assert len(shapes) > 1
+    assert len(runtime.load(tmp_path / "export")(rows["test"]["image"])) == len(rows["test"])
 
 
 # The gate
@@ -360,7 +430,7 @@ def test_what_must_be_given(tmp_path, capsys):
     with pytest.raises(SystemExit):
         recipe.main(["--help"])
     shown = capsys.readouterr().out
-    assert "litert" not in shown.lower() and "--least_agreement" in shown
+    assert "litert" in shown and "--least_agreement" in shown
 
 
 def test_labels_are_matched_by_name():
@@ -374,9 +444,24 @@ def test_labels_are_matched_by_name():
         recipe.items_of(rows, "sku")
 
 
-def test_a_processor_that_cannot_be_repeated_is_refused(tmp_path):
-    """RF-DETR's resizes without a filter: Pillow has nothing like it."""
-    dataset = boxed_folder(tmp_path / "photos")
-    original = exporting.load(str(tiny_detector("rf_detr", tmp_path / "net")))
-    with pytest.raises(InputError, match="RfDetrImageProcessor"):
-        exporting.make(original, tmp_path, measured(dataset), form="onnx", precision="fp32")
+def test_a_processor_that_cannot_be_repeated_is_refused(checkpoints, tmp_path):
+    net, processor = backbones.load_classifier(checkpoints["vit"])
+    processor.do_resize = False
+    with pytest.raises(InputError, match="the image processor ViTImageProcessor"):
+        exporting.load(str(save(net, processor, tmp_path / "net")))
+
+
+@pytest.mark.parametrize("size", [{"height": 48, "width": 40}, {"shortest_edge": 48, "longest_edge": 80}])
+def test_the_lines_of_a_card_resize_without_a_filter(size):
+    """RF-DETR's processor: each pixel between four of the photo."""
+    from PIL import Image as PILImage
+    from transformers import RfDetrImageProcessor
+
+    told = shown.of_processor(RfDetrImageProcessor(size=size), detects=True)
+    for width, height in ((64, 64), (92, 60), (33, 200), (20, 25)):
+        rough = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        names = {"photo": PILImage.fromarray(rough), "np": np, "Image": PILImage}
+        exec("\n".join(usage._resized(told.values)), names)
+        expected = runtime.pixels(PILImage.fromarray(rough), told.values)
+        assert np.abs(np.asarray(names["photo"]) - expected.astype(int)).max() <= 1
+        assert told.values["filter"] is False

@@ -111,10 +111,12 @@ def processors(kind, checkpoints, tmp_path):
         "rt_detr": (hf.RTDetrImageProcessor(size={"height": 48, "width": 40}), True),
         "detr": (hf.DetrImageProcessor(size=square), True),
         "yolos": (hf.YolosImageProcessor(size={"shortest_edge": 96, "longest_edge": 160}), True),
+        "rf_detr": (hf.RfDetrImageProcessor(size={"height": 48, "width": 40}), True),
+        "rf_detr shortest": (hf.RfDetrImageProcessor(size=square), True),
         "clip": (hf.CLIPImageProcessor(size={"shortest_edge": 40}, crop_size={"height": 40, "width": 40}), False),
         "siglip": (hf.SiglipImageProcessor(size={"height": 40, "width": 40}), False),
         "convnext": (hf.ConvNextImageProcessor(size={"shortest_edge": 384}), False),
-    }[base or resize]
+    }[kind]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,8 @@ def processors(kind, checkpoints, tmp_path):
         "rt_detr",
         "detr",
         "yolos",
+        "rf_detr",
+        "rf_detr shortest",
         "clip",
         "siglip",
     ],
@@ -139,7 +143,8 @@ def test_pixels_are_those_of_the_processor(kind, checkpoints, photos, tmp_path):
     told = shown.of_processor(processor, detects=detects)
     differ = shown.differences(told, processor, photos)
     assert differ["largest"] <= (0 if "timm" in kind else 2)
-    assert differ["mean"] <= (0.5 if kind == "pad vit" else 0.02)
+    # RF-DETR resizes floats: bytes are a quarter of a level off.
+    assert differ["mean"] <= (0.5 if kind == "pad vit" else 0.26 if "rf_detr" in kind else 0.02)
 
 
 def test_another_way_is_seen(checkpoints, photos):

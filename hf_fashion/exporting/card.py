@@ -17,9 +17,17 @@ from hf_fashion.cards.metadata import dataset_name, hub_dataset, one_line
 from hf_fashion.cards.rules import repo_id
 from hf_fashion.exporting.original import TASKS
 
-_LIBRARY = {"onnx": "onnx", "openvino": "openvino"}
-_ENGINE = {"onnx": "ONNX Runtime", "openvino": "OpenVINO"}
-_BITS = {"fp32": "32-bit floats", "bf16": "bf16", "int8": "int8"}
+# As models on the Hub are tagged: those for LiteRT by its older name.
+_LIBRARY = {"onnx": "onnx", "openvino": "openvino", "litert": "tflite"}
+_ENGINE = {"onnx": "ONNX Runtime", "openvino": "OpenVINO", "litert": "LiteRT (TensorFlow Lite)"}
+_PACKAGE = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}
+_BITS = {
+    "fp32": "32-bit floats", "fp16": "32-bit floats, with weights in 16 bits", "bf16": "bf16", "int8": "int8"
+}  # fmt: skip
+_GIVEN = {
+    "scores": "(floats from 0 to 1)", "boxes": "(corners x0, y0, x1, y1 as shares of width and height)",
+    "vectors": "(floats, of length 1)",
+}  # fmt: skip
 _FIGURES = {"accuracy": "accuracy", "map": "mAP", "map_50": "mAP at IoU 0.50", "recall_at_1": "recall at 1"}
 
 
@@ -51,10 +59,12 @@ def write(
         "export.md"
     )
     code = [usage["code"], usage["output"]]
+    test = report["test"] or {}
     told = [
-        {"name": name, "original": report[f"original/{key}"], "exported": report[f"exported/{key}"]}
+        {"name": name + of, "original": figures[f"original/{key}"], "exported": figures[f"exported/{key}"]}
         for key, name in _FIGURES.items()
-        if report.get(f"original/{key}") is not None
+        for of, figures in (("", report), (f", the {test.get('photos')} of test alone", test))
+        if figures.get(f"original/{key}") is not None
     ]
     card = ModelCard(
         template.render(
@@ -64,12 +74,14 @@ def write(
             report=report,
             usage=usage,
             figures=told,
+            sides=about["input"]["crop"] or about["input"]["pad"] or about["input"]["size"],
+            outputs=" and ".join(f"`{name}` {_GIVEN[name]}" for name in about["outputs"]),
             name=base["name"],
             origin=origin or base["id"],
             dataset=dataset_name(dataset),
             engine=_ENGINE[about["format"]],
             bits=_BITS[about["precision"]],
-            package={"onnx": "onnxruntime", "openvino": "openvino"}[about["format"]],
+            package=_PACKAGE[about["format"]],
             megabytes={name: value / 1e6 for name, value in report["bytes"].items()},
             faster=report["times"]["original"]["cpu_ms"] / max(report["times"]["exported"]["cpu_ms"], 1e-9),
             command=_without_folders(run.info["command"]),

@@ -18,6 +18,7 @@ from hf_fashion.errors import InputError, extra
 from hf_fashion.exporting.original import Original
 
 OPSET = 17  # the first with LayerNormalization, which engines have a kernel for
+_SINES = "SinePositionEmbedding"
 _ALIKE = 1e-3  # by which a score, a corner or a number of a vector may differ from torch's, on noise
 
 
@@ -74,11 +75,11 @@ def write(original: Original, path: Path) -> int | None:
         import onnx
         import onnxruntime  # noqa: F401 (the file is asked with it)
     graph = Graph(original).eval()
-    height, width = _sides(original)
-    several = _noise(2, height, width)
+    height, width = sides(original)
+    several = noise(2, height, width)
     try:
         _export(graph, several, path, original, dynamic=True)
-        _refuse_other(graph, path, original, (1, 3))
+        refuse_other(graph, runtime.engine(path, {"format": "onnx", **original.about}), original, (1, 3))
         batch = None
     except InputError:
         raise
@@ -88,12 +89,12 @@ def write(original: Original, path: Path) -> int | None:
         )
         try:
             _export(graph, several[:1], path, original, dynamic=False)
-            _refuse_other(graph, path, original, (1,))
+            refuse_other(graph, runtime.engine(path, {"format": "onnx", **original.about}), original, (1,))
         except InputError:
             raise
         except Exception as error:  # each architecture fails in its own way
             raise InputError(
-                f"the export of a {_type(original)} net", expected="one that torch.onnx can trace",
+                f"the export of a {architecture(original)} net", expected="one that torch.onnx can trace",
                 found=f"{type(error).__name__}: {first_line(error)[:200]}", fix="a net of another architecture",
             ) from error  # fmt: skip
         batch = 1
@@ -104,16 +105,17 @@ def write(original: Original, path: Path) -> int | None:
     return batch
 
 
-def _type(original: Original) -> str:
+def architecture(original: Original) -> str:
+    """What its library calls the net."""
     config = getattr(original.net, "config", None)
     return str(getattr(config, "model_type", original.kind))
 
 
-def _sides(original: Original) -> tuple[int, int]:
+def sides(original: Original) -> tuple[int, int]:
     """Height and width of what the net is traced with."""
     values = original.shown.values
-    sides = values["crop"] or values["pad"] or values["size"]
-    return (sides[0], sides[1]) if isinstance(sides, list) else (sides, sides * 5 // 4)
+    size = values["crop"] or values["pad"] or values["size"]
+    return (size[0], size[1]) if isinstance(size, list) else (size, size * 5 // 4)
 
 
 def keeps_proportions(values: dict[str, Any]) -> bool:
@@ -121,7 +123,8 @@ def keeps_proportions(values: dict[str, Any]) -> bool:
     return not (values["crop"] or values["pad"] or values["resize"] == "squash")
 
 
-def _noise(count: int, height: int, width: int) -> Tensor:
+def noise(count: int, height: int, width: int) -> Tensor:
+    """Photos of chance (count, height, width, 3) uint8, the same each time."""
     drawn = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (count, height, width, 3), dtype=torch.uint8, generator=drawn)
 
@@ -133,7 +136,7 @@ def _export(graph: Graph, pixels: Tensor, path: Path, original: Original, dynami
     axes = {name: dict(free) for name in ("pixels", *outputs)}
     if keeps_proportions(original.shown.values):
         axes["pixels"] |= {1: "height", 2: "width"}
-    fixed = contextlib.nullcontext() if keeps_proportions(original.shown.values) else _fixed_positions(graph, pixels)
+    fixed = contextlib.nullcontext() if keeps_proportions(original.shown.values) else fixed_positions(graph, pixels)
     with torch.no_grad(), _quiet(), fixed:
         torch.onnx.export(
             graph, (pixels,), str(path), dynamo=False, input_names=["pixels"], output_names=outputs,
@@ -142,19 +145,29 @@ def _export(graph: Graph, pixels: Tensor, path: Path, original: Original, dynami
 
 
 @contextlib.contextmanager
-def _fixed_positions(graph: Graph, pixels: Tensor) -> Iterator[None]:
+def fixed_positions(graph: Graph, pixels: Tensor, *, sines: bool = False) -> Iterator[None]:
     """Position embeddings that a net stretches to the size of its photos become constants, since all photos have one
-    size: for RF-DETR's way of stretching ONNX has no operator."""
-    stretching: list[Any] = [part for part in graph.modules() if hasattr(part, "interpolate_pos_encoding")]
-    for part in stretching:
-        part.interpolate_pos_encoding = _once(part.interpolate_pos_encoding)
+    size: for RF-DETR's way of stretching ONNX has no operator.
+
+    Args:
+        graph: The net.
+        pixels: Of the size, and number, of all that the net will see.
+        sines: Also those that are computed of the size: LiteRT has no operator for powers of a constant.
+    """
+    fixed: list[tuple[Any, str]] = [
+        (part, "interpolate_pos_encoding") for part in graph.modules() if hasattr(part, "interpolate_pos_encoding")
+    ]
+    if sines:
+        fixed += [(part, "forward") for part in graph.modules() if type(part).__name__.endswith(_SINES)]
+    for part, name in fixed:
+        setattr(part, name, _once(getattr(part, name)))
     try:
         with torch.no_grad():
             graph(pixels)  # they are computed here, before the tracer looks
         yield
     finally:
-        for part in stretching:
-            del part.interpolate_pos_encoding
+        for part, name in fixed:
+            delattr(part, name)
 
 
 def _once(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -182,14 +195,23 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _refuse_other(graph: Graph, path: Path, original: Original, batches: tuple[int, ...]) -> None:
-    """Compares the file with torch, on noise; what engines raise is passed on."""
-    run = runtime.engine(path, {"format": "onnx", **original.about})
-    height, width = _sides(original)
+def refuse_other(graph: Graph, run: runtime.Run, original: Original, batches: tuple[int, ...]) -> None:
+    """Compares what an engine says with torch, on noise; what engines raise is passed on.
+
+    Args:
+        graph: The net.
+        run: The file in its engine.
+        original: The model.
+        batches: Numbers of photos at once.
+
+    Raises:
+        ValueError: It says something else.
+    """
+    height, width = sides(original)
     for count in batches:
         if keeps_proportions(original.shown.values):
             height, width = width, height
-        pixels = _noise(count, height, width)
+        pixels = noise(count, height, width)
         found = run(pixels.numpy())
         with torch.no_grad():
             told = graph(pixels)

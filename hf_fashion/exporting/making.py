@@ -4,7 +4,7 @@ import json
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,12 +16,13 @@ from PIL import Image
 import hf_fashion
 from hf_fashion import images, runtime
 from hf_fashion.errors import InputError, extra, writing
-from hf_fashion.exporting import graph, parity, shown
+from hf_fashion.exporting import graph, parity, sensitivity, shown
 from hf_fashion.exporting.original import Original
 
 REPORT = "parity.json"
+LABELS = "labels.txt"  # a name a line, in the order of the scores: what apps with LiteRT read
 # What engines run: of a format each precision that its parity tests pass with.
-PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8")}
+PRECISIONS = {"onnx": ("fp32", "int8"), "openvino": ("fp32", "bf16", "int8"), "litert": ("fp32", "fp16", "int8")}
 # Shares of the blocks that stay in float, the most sensitive ones, when all in int8 says too much else.
 IN_FLOAT = (0.1, 0.25, 0.5, 0.75)
 _TIMED = 16  # photos
@@ -34,16 +35,25 @@ class Photos(NamedTuple):
     Args:
         measured: Rows with `image` that neither training nor calibration saw.
         truth: What is known of them.
-        calibration: Rows of the training split.
+        calibration: Rows of the training split, for int8.
+        splits: `validation` or `test` for each measured row. Where there are both, int8 decides by those of
+            validation which layers stay in float, and what is measured on those of test is reported by itself.
+            Otherwise it decides by calibration's.
     """
 
     measured: Dataset
     truth: parity.Truth
     calibration: Dataset | None
+    splits: Sequence[str] = ()
+
+    def of(self, split: str) -> np.ndarray:
+        """The places of the measured rows of one split, where there is another one, too."""
+        places = np.flatnonzero(np.array(self.splits, dtype=object) == split)
+        return places if len(places) < len(self.splits) else places[:0]
 
 
 def refuse_pair(form: str, precision: str) -> None:
-    """Raises InputError for a precision that a format, or this CPU, does not have."""
+    """Raises InputError for a precision that a format, or this CPU, does not have; for packages that are missing."""
     if precision not in PRECISIONS[form]:
         others = [name for name, known in PRECISIONS.items() if precision in known]
         raise InputError(
@@ -51,6 +61,10 @@ def refuse_pair(form: str, precision: str) -> None:
             found=f"{precision}, for which its engine has no kernels on a CPU",
             fix=f"--format {others[0]} --precision {precision}, or --precision {PRECISIONS[form][0]}",
         )  # fmt: skip
+    if form == "litert":
+        from hf_fashion.exporting import litert
+
+        litert.refuse_missing()
     if form == "openvino":
         with extra("--format openvino", "openvino", "export"):
             import openvino
@@ -62,12 +76,12 @@ def refuse_pair(form: str, precision: str) -> None:
             )  # fmt: skip
 
 
-def refuse_shapes(original: Original, precision: str) -> None:
-    """Raises InputError for int8 of a net that sees photos of many shapes, whose ranges cannot be measured at once."""
-    if precision == "int8" and graph.keeps_proportions(original.shown.values):
+def refuse_shapes(original: Original, form: str) -> None:
+    """Raises InputError for LiteRT of a net that sees photos of many shapes: its files have one."""
+    if form == "litert" and graph.keeps_proportions(original.shown.values):
         raise InputError(
-            "--precision int8", expected="a net that sees photos of one shape", found="one that keeps proportions",
-            fix="--precision fp32",
+            "--format litert", expected="a net that sees photos of one shape", found="one that keeps proportions",
+            fix="--format onnx; or train with --resize squash, crop or pad",
         )  # fmt: skip
 
 
@@ -81,8 +95,8 @@ def make(
         original: The model.
         folder: Where they go.
         photos: What it is measured and calibrated with.
-        form: `onnx` or `openvino`.
-        precision: `fp32`, `bf16` or `int8`.
+        form: `onnx`, `openvino` or `litert`.
+        precision: `fp32`, `fp16`, `bf16` or `int8`, see `PRECISIONS`.
         least: The share of equal answers that is enough.
         limits: See `images.decode`.
 
@@ -93,13 +107,24 @@ def make(
         InputError: It agrees in less; parity.json is there, and no model.
     """
     refuse_pair(form, precision)
-    refuse_shapes(original, precision)
+    refuse_shapes(original, form)
+    if precision == "int8" and not _count(photos.calibration):
+        raise InputError(
+            "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
+            fix="--dataset with a train split, or --precision fp32",
+        )  # fmt: skip
     first = next(parity.decoded(photos.measured.select(range(min(_LOOKED_AT, len(photos.measured)))), limits))
     differ = shown.refuse_differences(original.shown, original.processor, first)
     threads = torch.get_num_threads()
+    tries: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as place, writing(f"the export in {folder}"):
-        plain = Path(place) / "float.onnx"
-        batch = graph.write(original, plain)
+        plain = Path(place) / ("float.tflite" if form == "litert" else "float.onnx")
+        if form == "litert":
+            from hf_fashion.exporting import litert
+
+            batch: int | None = litert.write(original, plain)
+        else:
+            batch = graph.write(original, plain)
         about = {
             "version": runtime.VERSION, "made_by": f"hf_fashion {hf_fashion.__version__}", "format": form,
             "precision": precision, "kind": original.kind, "batch": batch, "input": original.shown.values,
@@ -108,24 +133,37 @@ def make(
         _write_json(folder / runtime.ABOUT, about)
         expected = parity.ask(original, photos.measured, limits)
 
-        def attempt(path: Path) -> dict[str, Any]:
-            convert(path, folder, form, precision)
-            found = parity.ask(runtime.load(folder, threads=threads), photos.measured, limits)
-            return parity.compare(about, expected, found, photos.truth)
+        def found(rows: Dataset) -> parity.Answers:
+            return parity.ask(runtime.load(folder, threads=threads), rows, limits)
 
-        if precision == "int8":
-            tries = _in_int8(plain, about, photos, attempt, least, limits)
+        if precision == "int8" and photos.calibration is not None:
+            deciding = photos.of("validation")
+            rows = photos.measured.select(deciding) if len(deciding) else photos.calibration
+            known = expected.of(deciding) if len(deciding) else parity.ask(original, rows, limits)
+
+            def attempt(path: Path) -> dict[str, Any]:
+                convert(path, folder, form, precision)
+                return parity.compare(about, known, found(rows), parity.Truth())
+
+            tries = _in_int8(plain, about, photos.calibration, attempt, least, limits)
         else:
-            tries = [attempt(plain) | {"in_float": []}]
+            convert(plain, folder, form, precision)
+        answers = found(photos.measured)
+    best = parity.compare(about, expected, answers, photos.truth)
+    test = photos.of("test")
+    on_test = parity.compare(about, expected.of(test), answers.of(test), photos.truth.of(test)) if len(test) else None
     exported = runtime.load(folder, threads=threads)
-    best = tries[-1]
     timed = parity.times(
         {"original": lambda photo: original.answers([photo]), "exported": lambda photo: exported(photo)},
         first[:_TIMED], rounds=parity.ROUNDS,
     )  # fmt: skip
     report = {
         "format": form, "precision": precision, "least_agreement": least,
-        "passed": bool(best["agreement"] >= least), **best, "tries": [_short(one) for one in tries],
+        "passed": bool(best["agreement"] >= least), **best,
+        "splits": list(dict.fromkeys(photos.splits)),
+        "test": on_test,
+        "in_float": tries[-1]["in_float"] if tries else [], "deciding_in_float": tries[-1]["deciding"] if tries else 0,
+        "tries": tries, "tried_on": "validation" if len(photos.of("validation")) else "training",
         "pixels": differ, "calibration_photos": 0 if precision != "int8" else _count(photos.calibration),
         "bytes": {"original": _weights(original), "exported": _size(folder, form)},
         "times": timed, "threads": threads, "batch": "any" if batch is None else batch,
@@ -141,39 +179,47 @@ def make(
             fix=f"read {folder / REPORT}; another --precision"
             + (", or more --calibration_photos" if precision == "int8" else "") + "; or a lower --least_agreement",
         )  # fmt: skip
+    if form == "litert" and "labels" in about:
+        lines = [" ".join(label.split()) for label in about["labels"]]
+        (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return report
 
 
 def _in_int8(
-    plain: Path, about: Mapping[str, Any], photos: Photos, attempt: Any, least: float, limits: images.Limits
-) -> list[dict[str, Any]]:
+    plain: Path, about: Mapping[str, Any], calibration: Dataset, attempt: Callable[[Path], dict[str, Any]],
+    least: float, limits: images.Limits,
+) -> list[dict[str, Any]]:  # fmt: skip
     """Tries all blocks in int8, then with more and more of the sensitive ones in float; the last try is what is
     left in the folder: the first that agrees, or else the one that agrees most."""
-    from hf_fashion.exporting.quantization import Quantizer
-
-    if photos.calibration is None or not len(photos.calibration):
-        raise InputError(
-            "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
-            fix="--dataset with a train split, or --precision fp32",
-        )  # fmt: skip
     pixels = [
-        runtime.pixels(photo, about["input"])[None]
-        for batch in parity.decoded(photos.calibration, limits)
-        for photo in batch
+        runtime.pixels(photo, about["input"])[None] for batch in parity.decoded(calibration, limits) for photo in batch
     ]
-    quantizer = Quantizer(plain, pixels)
-    path = plain.with_name("int8.onnx")
+    detects = about["kind"] == "detection"
+    quantizer: sensitivity.Quantizer
+    if about["format"] == "litert":
+        from hf_fashion.exporting import litert
+
+        quantizer = litert.Quantizer(plain, pixels, detects=detects)
+    else:
+        from hf_fashion.exporting import quantization
+
+        quantizer = quantization.Quantizer(plain, pixels, detects=detects)
+    path = plain.with_stem("int8")
     tries: list[dict[str, Any]] = []
 
     def attempted(left: Sequence[str], moved: Mapping[str, float]) -> bool:
-        quantizer.write(path, left)
-        tries.append(attempt(path) | {"in_float": list(left), "sensitivity": {name: moved[name] for name in left}})
+        sensitivity.write(quantizer, path, left)
+        tries.append(
+            _short(attempt(path))
+            | {"in_float": list(left), "sensitivity": {name: moved[name] for name in left}}
+            | {"deciding": quantizer.deciding}
+        )
         print(f"int8 with {len(left)} of {len(quantizer.blocks)} blocks in float: {parity.in_words(tries[-1])}")
         return tries[-1]["agreement"] >= least
 
     if attempted([], {}):
         return tries
-    moved = quantizer.sensitivity(about["outputs"])
+    moved = sensitivity.sensitivity(quantizer, about)
     blocks = list(moved)
     ends = [next(iter(quantizer.blocks)), list(quantizer.blocks)[-1]]  # the first and the last layer cost little
     for share in IN_FLOAT:
@@ -182,16 +228,21 @@ def _in_int8(
             break
     best = max(tries, key=lambda one: one["agreement"])
     if best is not tries[-1]:
-        quantizer.write(path, best["in_float"])
+        sensitivity.write(quantizer, path, best["in_float"])
         attempt(path)
         tries.append(best)
     return tries
 
 
 def convert(path: Path, folder: Path, form: str, precision: str) -> None:
-    """Writes an ONNX graph as the file that an engine loads."""
+    """Writes a float or int8 graph, of ONNX or LiteRT, as the file that an engine loads."""
     target = folder / runtime.FILES[form]
-    if form == "onnx":
+    if form == "litert" and precision == "fp16":
+        from hf_fashion.exporting import litert
+
+        litert.halved(path, target)
+        return
+    if form != "openvino":
         shutil.copyfile(path, target)
         return
     with extra("--format openvino", "openvino", "export"):
@@ -202,7 +253,8 @@ def convert(path: Path, folder: Path, form: str, precision: str) -> None:
 
 
 def _short(figures: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("agreement", "agreement_low", "agreement_high", "drift_mean", "drift_max", "in_float", "sensitivity")
+    kept = ("agreement", "agreement_low", "agreement_high", "n", "of", "drift_mean", "drift_max", "same_neighbour",
+            "cosine_mean", "cosine_min")  # fmt: skip
     return {name: figures[name] for name in kept if name in figures}
 
 

@@ -35,6 +35,18 @@ class Truth(NamedTuple):
     boxes: Annotations | None = None
     items: Sequence[str] | None = None
 
+    def of(self, places: np.ndarray) -> "Truth":
+        """Of some of the photos."""
+        labels = None if self.labels is None else self.labels[places]
+        items = None if self.items is None else [self.items[place] for place in places]
+        if self.boxes is None:
+            return Truth(labels, None, items)
+        number = np.full(self.boxes.n_images, -1)
+        number[places] = np.arange(len(places))
+        boxes = self.boxes[number[self.boxes.image] >= 0]
+        boxes.image, boxes.n_images = number[boxes.image], len(places)
+        return Truth(labels, boxes, items)
+
 
 class Answers(NamedTuple):
     """What a model says of photos.
@@ -46,6 +58,11 @@ class Answers(NamedTuple):
 
     told: Any
     sizes: list[tuple[int, int]]
+
+    def of(self, places: np.ndarray) -> "Answers":
+        """About some of the photos."""
+        told = self.told[places] if isinstance(self.told, np.ndarray) else [self.told[place] for place in places]
+        return Answers(told, [self.sizes[place] for place in places])
 
 
 def ask(model: Original | runtime.Exported, rows: Dataset, limits: images.Limits = images.LIMITS) -> Answers:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 from transformers import (
     ConvNextImageProcessor,
+    RfDetrImageProcessor,
     TimmWrapperImageProcessor,
     YolosImageProcessor,
 )
@@ -52,7 +53,7 @@ def of_processor(processor: Any, *, detects: bool = False) -> Shown:
         mean, std = ([255 * value for value in values] for values in (spec.mean, spec.std))
     values: dict[str, Any] = {
         "resize": "squash", "size": None, "limit": None, "multiple": None, "rounding": "down",
-        "resample": "bilinear", "crop": None,
+        "resample": "bilinear", "filter": True, "crop": None,
         "crop_rounding": "down", "pad": None, "pad_color": None, "pad_place": "corner",
     }  # fmt: skip
     values |= _timm(processor) if isinstance(processor, TimmWrapperImageProcessor) else _transformers(processor)
@@ -103,6 +104,8 @@ def _transformers(processor: Any) -> dict[str, Any]:
         raise _unknown(processor, f"a size of {size}")
     if isinstance(processor, YolosImageProcessor):
         told["multiple"] = 16
+    if isinstance(processor, RfDetrImageProcessor) and told["resample"] == "bilinear":
+        told["filter"] = False
     if crop:
         told["crop"] = [crop["height"], crop["width"]]
     pad = getattr(processor, "pad_size", None)

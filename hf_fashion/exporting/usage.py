@@ -25,19 +25,23 @@ def usage(about: dict[str, Any], folder: str, photo: str) -> str:
         folder: Of the export, as the code names it.
         photo: A file.
     """
-    openvino = about["format"] == "openvino"
-    engine = "openvino" if openvino else "onnxruntime"
+    engine = {"onnx": "import onnxruntime", "openvino": "import openvino",
+              "litert": "from ai_edge_litert.interpreter import Interpreter"}[about["format"]]  # fmt: skip
     needs_json = about["kind"] != "retrieval"
     path = json.dumps(f"{folder}/{runtime.FILES[about['format']]}")
-    lines = [*(["import json", ""] if needs_json else []), "import numpy as np", f"import {engine}",
-             "from PIL import Image, ImageOps", ""]  # fmt: skip
+    lines = ["import json", ""] if needs_json else []
+    lines += ["import numpy as np", engine, "from PIL import Image, ImageOps", ""]
     lines += [f'photo = ImageOps.exif_transpose(Image.open({json.dumps(photo)})).convert("RGB")']
     lines += ["width, height = photo.size"] if about["kind"] == "detection" else []
     lines += _resized(about["input"])
-    if openvino:
+    if about["format"] == "openvino":
         hint = runtime.HINTS[about["precision"]]
         lines += [f'model = openvino.Core().compile_model({path}, "CPU", {{"INFERENCE_PRECISION_HINT": "{hint}"}})',
                   "answer = model([np.asarray(photo)[None]])"]  # fmt: skip
+        told = [f'answer["{name}"][0]' for name in about["outputs"]]
+    elif about["format"] == "litert":
+        lines += [f"model = Interpreter({path}).get_signature_runner()",
+                  "answer = model(pixels=np.asarray(photo)[None])"]  # fmt: skip
         told = [f'answer["{name}"][0]' for name in about["outputs"]]
     else:
         lines += [f'model = onnxruntime.InferenceSession({path}, providers=["CPUExecutionProvider"])',
@@ -70,6 +74,15 @@ def _resized(shown: dict[str, Any]) -> list[str]:
     else:
         lines = ["short = min(photo.size)"]
         lines += [f"photo = photo.resize([int({shown['size']} * side / short) for side in photo.size], {how})"]
+    if not shown["filter"]:  # see `runtime._between`
+        size = lines.pop().removeprefix("photo = photo.resize(").removesuffix(f", {how})")
+        lines += [f"size, photo = {size}, np.asarray(photo, dtype=np.float32)",
+                  "for axis, last in enumerate(np.array(photo.shape[:2]) - 1):",
+                  "    at = np.clip((np.arange(size[1 - axis]) + 0.5) * (last + 1) / size[1 - axis] - 0.5, 0, last)",
+                  "    low, share = at.astype(int), np.expand_dims(at % 1, (1 - axis, 2))",
+                  "    after = photo.take(np.minimum(low + 1, last), axis)",
+                  "    photo = photo.take(low, axis) * (1 - share) + after * share",
+                  "photo = Image.fromarray(photo.round().astype(np.uint8))"]  # fmt: skip
     if shown["crop"]:
         height, width = shown["crop"]
         whole = "round" if shown["crop_rounding"] == "nearest" else "int"

@@ -25,13 +25,14 @@ _NET = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "sentence_bert_config.json",
 )  # fmt: skip
-EXPORTED = ("model.onnx", "openvino_model.xml", "openvino_model.bin")  # graphs: they hold no code to be run
+# Graphs: they hold no code to be run.
+EXPORTED = ("model.onnx", "openvino_model.xml", "openvino_model.bin", "model.tflite")
 MODEL = (
     *_NET, "modules.json", "config_sentence_transformers.json", "router_config.json",
     # Modules of an encoder: one behind the other, and those of each way of a Router.
     *(f"{folder}/{name}" for folder in ("[0-9]_*", "*_[0-9]_*") for name in _NET),
     "README.md", "LICENSE", "NOTICE", "run.json", "eval_results.json", ".eval_results/*.yaml",
-    *EXPORTED, "runtime.json", "parity.json",
+    *EXPORTED, "runtime.json", "parity.json", "labels.txt",
     *(f"{folder}/{kind}" for folder in ("plots", "widget", "examples") for kind in PICTURES),
 )  # fmt: skip
 SPACE = (

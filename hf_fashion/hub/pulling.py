@@ -30,8 +30,8 @@ T = TypeVar("T")
 
 # What is taken: kinds of files that their usual readers only read. A list of what is not would always be too short.
 DATA = (
-    ".safetensors", ".onnx", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".csv", ".tsv", ".parquet", ".arrow",
-    ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
+    ".safetensors", ".onnx", ".tflite", ".json", ".jsonl", ".md", ".txt", ".yaml", ".yml", ".csv", ".tsv", ".parquet",
+    ".arrow", ".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic",
 )  # fmt: skip
 NAMES = ("license", "notice", "readme", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", ".gitattributes",
          "openvino_model.bin", "openvino_model.xml")  # fmt: skip
