@@ -40,11 +40,12 @@ check: install  ## format, lint, types, spelling
 	$(BIN)/mypy
 	$(BIN)/typos
 
-# Photos to measure with: make bench DATA=clothing; without it the sample's.
+# Photos to measure with, and a model trained on them: make bench DATA=clothing MODEL=runs/classify-1; without: the sample's.
 DATA ?=
+MODEL ?=
 bench: install  ## peer, ours and ratio of each line, as a table, JSON and a plot in bench/
 	$(BIN)/python -m pip install --quiet --editable '.[bench]'
-	$(BIN)/python benchmarks/table.py $(if $(DATA),--data $(DATA)) --output bench
+	$(BIN)/python benchmarks/table.py $(if $(DATA),--data $(DATA)) $(if $(MODEL),--model $(MODEL)) --output bench
 
 clean:  ## remove .venv and caches; runs/ stays
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -5,7 +5,8 @@
 
 The peer is `pipeline` (of an encoder, `SentenceTransformer`) in 32-bit floats; ours is `hf_fashion.runtime` with a
 folder of `hf-fashion export`. Both get decoded photos and give labels, boxes or vectors, one thread each, in
-turns, five rounds; CPU time a photo. Cold: a fresh process with one photo, its whole CPU time. The gate is that of the
+turns, five rounds; CPU time a photo. Cold: a fresh process with one photo, its whole CPU time, and the most memory
+that it held (Linux). The gate is that of the
 export: it agrees with the original on photos of validation and test, or the ratio is void; so with a trained model.
 """
 
@@ -63,9 +64,9 @@ def cpu_ms(call: Callable[[], Any], photos: int) -> float:
     return 1000 * (time.process_time() - started) / photos
 
 
-def in_turns(*sides: Callable[[], float]) -> list[list[float]]:
+def in_turns(*sides: Callable[[], Any]) -> list[list[Any]]:
     """What each side takes in each round; the first round warms up."""
-    took: list[list[float]] = [[] for _ in sides]
+    took: list[list[Any]] = [[] for _ in sides]
     for number in range(ROUNDS + 1):
         for place in range(len(sides))[:: 1 if number % 2 else -1]:
             spent = sides[place]()
@@ -74,13 +75,15 @@ def in_turns(*sides: Callable[[], float]) -> list[list[float]]:
     return took
 
 
-def cold(code: str) -> float:
-    """CPU seconds of a whole process."""
+def cold(code: str) -> tuple[float, float]:
+    """CPU seconds of a whole process, and the most MB that it held."""
+    code += "\nprint(next(row for row in open('/proc/self/status') if row.startswith('VmHWM')))"
     env = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     before = os.times()
-    subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True)
+    done = subprocess.run([sys.executable, "-c", code], env=env, check=True, capture_output=True, text=True)
     after = os.times()
-    return after.children_user + after.children_system - before.children_user - before.children_system
+    taken = after.children_user + after.children_system - before.children_user - before.children_system
+    return taken, int(done.stdout.split()[-2]) / 1000
 
 
 def main() -> None:
@@ -128,8 +131,10 @@ def main() -> None:
             codes = (theirs.format(model=model, photo=photo), OURS.format(model=folder, photo=photo))
             took = in_turns(*(partial(cold, code) for code in codes))
             what = f"{original.kind}, {form} {precision}, first photo of a process"
-            made.append(lines.line(what, *took, unit="CPU s", gate=gate, passed=told["passed"], against=name))
-            for one in made[-3:]:
+            for number, unit in enumerate(("CPU s", "MB held")):
+                of = ([one[number] for one in side] for side in took)
+                made.append(lines.line(what, *of, unit=unit, gate=gate, passed=told["passed"], against=name))
+            for one in made[-4:]:
                 print(
                     f"{one['line']}: {one['peer']:.3g} {one['unit']} ({one['against']}), {one['ours']:.3g}; "
                     f"{one['ratio']:.1f}x ({one['least']:.1f} to {one['most']:.1f}); {one['gate']}", flush=True,

@@ -43,6 +43,7 @@ def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     told = args.output / f"{name.replace(' ', '-')}.json"
     command = [sys.executable, str(HERE / script), *settings, "--json", str(told)]
     command += ["--dataset", args.data] if of_photos and args.data else []
+    command += ["--model", args.model] if name == "export" and args.model else []
     env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
     print(f"{name} ...", file=sys.stderr)
     done = subprocess.run(command, env=env, capture_output=True, text=True)
@@ -86,6 +87,7 @@ def table(lines: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="Photos; default: the sample.")
+    parser.add_argument("--model", help="A model trained on these photos, for the lines of exports.")
     parser.add_argument("--output", type=Path, default=Path("bench"), help="A folder for tables, JSON and the plot.")
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="Some of the lines.")
     args = parser.parse_args()

@@ -31,7 +31,9 @@ def refuse_incomplete(folder: Path, names: Iterable[str]) -> None:
     """Raises InputError unless a model, its weights and its card are among the files."""
     names = set(names)
     parts = "modules.json" in names  # of sentence-transformers, each in a folder
-    exported = {"runtime.json", "parity.json"} <= names and bool({"model.onnx", "openvino_model.bin", "model.tflite"} & names)
+    exported = {"runtime.json", "parity.json"} <= names and bool(
+        {"model.onnx", "openvino_model.bin", "model.tflite"} & names
+    )
     quoted = shlex.quote(str(folder))
     for there, wanted, fix in (
         (exported or parts or "config.json" in names, "config.json, of a model",

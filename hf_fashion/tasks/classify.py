@@ -119,8 +119,8 @@ class Arguments(PhotoArguments, SplitArguments, CardArguments):
     feature_cache: Literal["auto", "off"] = field(
         default="auto",
         metadata={
-            "help": "With --freeze backbone or stages:N, --smallest_crop 1 and --no_flip, what the frozen part says of "
-            "each photo is computed once and kept on the disk, for this run and others, where that pays: the same "
+            "help": "With --freeze backbone or stages:N, --smallest_crop 1 and --no_flip, what the frozen part says "
+            "of each photo is computed once and kept on the disk, for this run and others, where that pays: the same "
             "weights in less time. off: computed in every epoch."
         },
     )
