@@ -1,36 +1,45 @@
 """What a finished model says of the photos of a catalogue, however many: `catalogue` writes it into one parquet file.
 
 Photos are opened by threads while the net works, some hundred at a time are in memory, and what is done is on the
-disk: a run that was broken off goes on where it was. Several processes (`accelerate launch`) take a share each.
+disk: a run that was broken off goes on where it was. Several processes (`accelerate launch`) take a share each. An
+exported model is asked through `hf_fashion.runtime`, and no torch is imported for it.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
-from accelerate import PartialState
 from datasets import ClassLabel, Dataset, DatasetDict, Image, Value
 from tqdm.auto import tqdm
 
-from hf_fashion import attributes, backbones, cache, cropping, fingerprint, images
-from hf_fashion.backbones.sources import is_encoder
-from hf_fashion.errors import InputError, extra, writing
+from hf_fashion import exports, fingerprint, images
+from hf_fashion.errors import InputError, writing
+
+if TYPE_CHECKING:
+    import torch
 
 Said = dict[str, Any]  # what a model says of one photo, by the names of the columns
 _UNFINISHED = ".unfinished"
 _ABOUT = "about.json"
 _BAR_FROM = 200  # photos
+_KINDS = {"classification": "a classifier", "attributes": "a classifier", "detection": "a detector",
+          "retrieval": "an encoder"}  # fmt: skip
+CORNERS = ("xmin", "ymin", "xmax", "ymax")
+BOXES = pa.schema([("boxes", pa.list_(pa.struct(
+    [("label", pa.string()), ("score", pa.float32()), *((name, pa.float32()) for name in CORNERS)]
+)))])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -39,20 +48,22 @@ class Model:
 
     Args:
         schema: The columns that it fills.
-        say: Photos (PIL, RGB) -> what it says of each.
+        say: What `opens` made of photos -> what it says of each.
         identity: Plain values that name it, and what is asked of it.
-        opens: What is done to a photo by the thread that opens it.
+        opens: What the thread that opens a photo makes of it; by itself a PIL image, RGB.
+        light: Whether it is asked without torch.
     """
 
     schema: pa.Schema
     say: Callable[[Sequence[Any]], list[Said]]
     identity: dict[str, Any]
-    opens: Callable[[Any], Any] = field(default=lambda photo: photo)
+    opens: Callable[[images.Source, images.Limits], Any] = lambda photo, limits: images.decode(photo, limits=limits)
+    light: bool = False
 
 
 def load(
     model: str | Path, revision: str | None = None, *, top_k: int = 1, score: float | None = None,
-    device: torch.device | None = None,
+    device: "torch.device | None" = None,
 ) -> Model:  # fmt: skip
     """A model of any task: what it says becomes columns.
 
@@ -62,55 +73,50 @@ def load(
     length 1.
 
     Args:
-        model: A Hub id or a folder.
+        model: A Hub id or a folder, trained or exported.
         revision: Branch, tag or commit of a Hub id.
         top_k: Labels that a classifier tells.
         score: The lowest of a detector's boxes; None for its own `score_threshold`, or 0.5.
-        device: Where it computes; None for a GPU if there is one.
+        device: Where it computes; None for a GPU if there is one. An exported model computes on the CPU, on all cores.
 
     Raises:
-        InputError: What `load_classifier` and its kin raise; a setting that is not of this kind of model.
+        InputError: What `load_classifier` and its kin, or `runtime.load`, raise; a setting that is not of this kind of
+            model.
     """
-    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     asked = {"model": str(model), "revision": revision, "top_k": top_k, "score": score}
+    folder = exports.find(model, revision)
+    if folder is not None:
+        net = exports.Net(folder)
+        _refuse_unused(_KINDS[net.kind], model, top_k, score)
+        return _exported(net, top_k, score, asked)
+    import torch
+
+    from hf_fashion import backbones, predictors
+    from hf_fashion.backbones.sources import is_encoder
+
+    place = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if backbones.is_detector(model, revision):
-        kind, made = "a detector", lambda: _detector(model, revision, score, device, asked)
-    elif is_encoder(model, revision):
-        kind, made = "an encoder", lambda: _encoder(model, revision, device, asked)
-    else:
-        kind, made = "a classifier", lambda: _classifier(model, revision, top_k, device, asked)
+        _refuse_unused("a detector", model, top_k, score)
+        return predictors.detector(model, revision, score, place, asked)
+    if is_encoder(model, revision):
+        _refuse_unused("an encoder", model, top_k, score)
+        return predictors.encoder(model, revision, place, asked)
+    _refuse_unused("a classifier", model, top_k, score)
+    return predictors.classifier(model, revision, top_k, place, asked)
+
+
+def _refuse_unused(kind: str, model: str | Path, top_k: int, score: float | None) -> None:
     for name, given, of in (("--top_k", top_k != 1, "a classifier"), ("--score", score is not None, "a detector")):
         if given and kind != of:
             raise InputError(name, expected=of, found=f"{kind}, {model}", fix="leave it out")
-    return made()
 
 
-def _classifier(
-    model: str | Path, revision: str | None, top_k: int, device: torch.device, asked: dict[str, Any]
-) -> Model:
-    loaded: Any = backbones.load_classifier(model, revision=revision)
-    net, processor = loaded
-    net = net.to(device, memory_format=torch.channels_last).eval()
-    names = [str(name) for _, name in sorted(net.config.id2label.items())]
-    groups = attributes.of_config(net.config)
-    identity = asked | {"weights": cache.of_tensors(net.state_dict())}
+def labelled(names: Sequence[str], top_k: int) -> tuple[pa.Schema, Callable[[np.ndarray], Said]]:
+    """The columns of a model of one label a photo, and what makes a row of a photo's scores (K,).
 
-    def opens(photo: Any) -> torch.Tensor:
-        pixels: torch.Tensor = processor(photo, return_tensors="pt")["pixel_values"]
-        return pixels
-
-    def logits(pixels: Sequence[torch.Tensor]) -> np.ndarray:
-        with torch.inference_mode():
-            told: torch.Tensor = net(pixel_values=torch.cat(list(pixels)).to(device)).logits
-        return told.float().cpu().numpy()
-
-    if groups is not None:
-        if top_k != 1:
-            raise InputError(
-                f"--top_k {top_k}", expected="a model of one label a photo", found="one of attributes",
-                fix="leave it out",
-            )  # fmt: skip
-        return _attributes(groups, attributes.thresholds_of(net.config, groups), logits, opens, identity)
+    Raises:
+        InputError: It has fewer labels.
+    """
     if not 1 <= top_k <= len(names):
         raise InputError(
             f"--top_k {top_k}", expected=f"1 to {len(names)}: so many labels the model has", found=str(top_k),
@@ -118,87 +124,114 @@ def _classifier(
         )  # fmt: skip
     several = [("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))] if top_k > 1 else []
 
-    def say(pixels: Sequence[torch.Tensor]) -> list[Said]:
-        told = torch.softmax(torch.as_tensor(logits(pixels), dtype=torch.float64), dim=1).numpy()
-        made = []
-        for scores in told:
-            order = np.argsort(-scores, kind="stable")[:top_k]
-            row: Said = {"label": names[order[0]], "score": float(scores[order[0]])}
-            if several:
-                row |= {"labels": [names[one] for one in order], "scores": scores[order].tolist()}
-            made.append(row)
+    def row(scores: np.ndarray) -> Said:
+        order: list[int] = np.argsort(-scores, kind="stable")[:top_k].tolist()
+        made: Said = {"label": names[order[0]], "score": float(scores[order[0]])}
+        if several:
+            made |= {"labels": [names[one] for one in order], "scores": scores[order].tolist()}
         return made
 
-    schema = pa.schema([("label", pa.string()), ("score", pa.float32()), *several])
-    return Model(schema, say, identity, opens)
+    return pa.schema([("label", pa.string()), ("score", pa.float32()), *several]), row
 
 
-def _attributes(
-    groups: Sequence[attributes.Group], thresholds: np.ndarray, logits: Callable[[Sequence[torch.Tensor]], np.ndarray],
-    opens: Callable[[Any], torch.Tensor], identity: dict[str, Any],
-) -> Model:  # fmt: skip
+def attributed(
+    groups: Sequence[tuple[str, Sequence[str], bool]], top_k: int
+) -> tuple[pa.Schema, Callable[[np.ndarray, np.ndarray], Said]]:
+    """The columns of a model of attributes, and what makes a row of a photo's scores and choices, each (K,).
+
+    Args:
+        groups: The name of each, its labels, and whether a photo may have several of them.
+        top_k: Must be 1.
+    """
+    if top_k != 1:
+        raise InputError(
+            f"--top_k {top_k}", expected="a model of one label a photo", found="one of attributes",
+            fix="leave it out",
+        )  # fmt: skip
     fields = []
-    for group in groups:
-        text, number = (pa.list_(pa.string()), pa.list_(pa.float32())) if group.many else (pa.string(), pa.float32())
-        fields += [(group.name, text), (f"{group.name}_score", number)]
+    for name, _, many in groups:
+        text, number = (pa.list_(pa.string()), pa.list_(pa.float32())) if many else (pa.string(), pa.float32())
+        fields += [(name, text), (f"{name}_score", number)]
 
-    def say(pixels: Sequence[torch.Tensor]) -> list[Said]:
-        scores = attributes.probabilities(logits(pixels), groups)
-        chosen = attributes.decide(scores, groups, thresholds)
-        made = []
-        for score, said in zip(scores, chosen, strict=True):
-            row: Said = {}
-            for group in groups:
-                places = np.flatnonzero(said[group.span])
-                labels, told = [group.labels[place] for place in places], score[group.span][places].tolist()
-                row[group.name], row[f"{group.name}_score"] = (labels, told) if group.many else (labels[0], told[0])
-            made.append(row)
+    def row(scores: np.ndarray, chosen: np.ndarray) -> Said:
+        made: Said = {}
+        start = 0
+        for name, labels, many in groups:
+            places = np.flatnonzero(chosen[start : start + len(labels)]).tolist()
+            said, told = [labels[place] for place in places], [float(scores[start + place]) for place in places]
+            made[name], made[f"{name}_score"] = (said, told) if many else (said[0], told[0])
+            start += len(labels)
         return made
 
-    return Model(pa.schema(fields), say, identity, opens)
+    return pa.schema(fields), row
 
 
-def _detector(
-    model: str | Path, revision: str | None, score: float | None, device: torch.device, asked: dict[str, Any]
-) -> Model:
-    loaded: Any = backbones.load_detector(model, revision=revision)
-    net, processor = loaded
-    net = net.to(device).eval()
-    names = list(dict.fromkeys(cropping.class_names(net.config)))  # as `found_boxes` counts them
-    least = next(one for one in (score, cropping.score_threshold(net.config), cropping.USUAL) if one is not None)
-    find = cropping.found_boxes(net, processor, floor=min(least, cropping.FLOOR))
-    corners = ("xmin", "ymin", "xmax", "ymax")
-    box = pa.struct([("label", pa.string()), ("score", pa.float32()), *((name, pa.float32()) for name in corners)])
+def vectors(width: int) -> pa.Schema:
+    """The column of an encoder."""
+    return pa.schema([("vector", pa.list_(pa.float32(), width))])
 
-    def say(photos: Sequence[Any]) -> list[Said]:
+
+def _exported(net: exports.Net, top_k: int, score: float | None, asked: dict[str, Any]) -> Model:
+    """An export, whose columns and answers are those of the trained model."""
+    about = net.about
+    identity = asked | {"weights": net.digest()}
+    if net.kind == "detection":
+        return _exported_detector(net, score, identity)
+
+    def opens(photo: images.Source, limits: images.Limits) -> np.ndarray:
+        return net.look(images.decode(photo, limits=limits))
+
+    if net.kind == "retrieval":
+
+        def say(shown: Sequence[np.ndarray]) -> list[Said]:
+            return [{"vector": made[0]} for made in net.outputs(shown)]
+
+        return Model(vectors(int(about["dimension"])), say, identity, opens, light=True)
+    if net.kind == "attributes":
+        groups = exports.groups(about)
+        limits = np.array([about["thresholds"].get(label, 0.5) for _, _, labels, _ in groups for label in labels])
+        schema, of_choices = attributed([(name, bare, many) for name, bare, _, many in groups], top_k)
+
+        def say_all(shown: Sequence[np.ndarray]) -> list[Said]:
+            return [of_choices(made[0], _chosen(made[0], groups, limits)) for made in net.outputs(shown)]
+
+        return Model(schema, say_all, identity, opens, light=True)
+    schema, of_scores = labelled(net.labels, top_k)
+    return Model(
+        schema, lambda shown: [of_scores(made[0]) for made in net.outputs(shown)], identity, opens, light=True
+    )
+
+
+def _chosen(scores: np.ndarray, groups: Sequence[tuple[str, list[str], list[str], bool]], limits: Any) -> np.ndarray:
+    """What of all labels is said (K,): the surest of those that exclude each other, and what reaches its threshold."""
+    chosen = scores >= limits
+    start = 0
+    for _, labels, _, many in groups:
+        part = slice(start, start + len(labels))
+        start = part.stop
+        if not many:
+            chosen[part] = np.arange(len(labels)) == scores[part].argmax()
+    return np.asarray(chosen)
+
+
+def _exported_detector(net: exports.Net, score: float | None, identity: dict[str, Any]) -> Model:
+    least = float(net.about["score_threshold"] if score is None else score)
+
+    def opens(photo: images.Source, limits: images.Limits) -> tuple[np.ndarray, tuple[int, int]]:
+        decoded = images.decode(photo, limits=limits)
+        return net.look(decoded), decoded.size
+
+    def say(seen: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> list[Said]:
         made = []
-        for boxes in find(photos, [{} for _ in photos]):
+        for outputs, (_, size) in zip(net.outputs([shown for shown, _ in seen]), seen, strict=True):
             told = []
-            for one in boxes:
-                x, y, width, height = one.bbox
-                if (one.score or 0.0) >= least:
-                    place = dict(zip(corners, (x, y, x + width, y + height), strict=True))
-                    told.append({"label": names[one.label], "score": one.score, **place})
+            for label, sure, box in exports.garments(net.about, outputs, least):
+                place = (min(max(share, 0.0), 1.0) * side for share, side in zip(box, (*size, *size), strict=True))
+                told.append({"label": net.labels[label], "score": sure, **dict(zip(CORNERS, place, strict=True))})
             made.append({"boxes": told})
         return made
 
-    identity = asked | {"weights": cache.of_tensors(net.state_dict()), "score": least}
-    return Model(pa.schema([("boxes", pa.list_(box))]), say, identity)
-
-
-def _encoder(model: str | Path, revision: str | None, device: torch.device, asked: dict[str, Any]) -> Model:
-    with extra("an encoder", "sentence-transformers", "retrieve"):
-        encoder = backbones.load_encoder(model, revision=revision).to(device)
-    width = int(encoder.get_embedding_dimension() or 0)
-
-    def say(photos: Sequence[Any]) -> list[Said]:
-        vectors = encoder.encode(
-            list(photos), batch_size=len(photos), normalize_embeddings=True, show_progress_bar=False
-        )
-        return [{"vector": vector} for vector in np.asarray(vectors, dtype=np.float32)]
-
-    identity = asked | {"weights": cache.of_tensors(encoder.state_dict())}
-    return Model(pa.schema([("vector", pa.list_(pa.float32(), width))]), say, identity)
+    return Model(BOXES, say, identity | {"score": least}, opens, light=True)
 
 
 @dataclass
@@ -243,7 +276,7 @@ def catalogue(
         InputError: The file is there, other photos or another model began it, a column of the model's name, a full
             disk.
     """
-    path, state = Path(path), PartialState(cpu=not torch.cuda.is_available())
+    path, state = Path(path), _state(model)
     refuse_output(path)
     rows, kept = _plain(dataset, model.schema)
     schema = pa.schema([*kept, *model.schema, pa.field("error", pa.string())])
@@ -283,7 +316,35 @@ def refuse_output(path: str | Path) -> None:
 
 def is_main() -> bool:
     """Whether this is the process that talks."""
-    return PartialState(cpu=not torch.cuda.is_available()).is_main_process
+    accelerate = sys.modules.get("accelerate")  # without it there is one process
+    return accelerate is None or bool(accelerate.PartialState(cpu=not _has_gpu()).is_main_process)
+
+
+class _Alone:
+    """What accelerate's `PartialState` is to one process, without torch."""
+
+    process_index, num_processes, is_main_process = 0, 1, True
+
+    def main_process_first(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+
+def _state(model: Model) -> Any:
+    # `accelerate launch` with several processes says so in WORLD_SIZE.
+    if model.light and int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return _Alone()
+    from accelerate import PartialState
+
+    return PartialState(cpu=not _has_gpu())
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def _plain(dataset: Dataset, schema: pa.Schema) -> tuple[Dataset, pa.Schema]:
@@ -346,7 +407,7 @@ def _say(
 
     def opened(row: int) -> Any:
         try:
-            return model.opens(images.decode(pictures[row]["image"], limits=limits))
+            return model.opens(pictures[row]["image"], limits)
         except ValueError as error:
             return _Unreadable(str(error))
 

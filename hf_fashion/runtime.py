@@ -134,7 +134,7 @@ class Exported:
     """
 
     def __init__(self, about: dict[str, Any], run: Run) -> None:
-        self.about, self._run = about, run
+        self.about, self.run = about, run
 
     def __call__(
         self,
@@ -209,7 +209,7 @@ class Exported:
             yield self._batch(waiting)
 
     def _batch(self, waiting: list[tuple[Image.Image, np.ndarray]]) -> tuple[list[Image.Image], list[np.ndarray]]:
-        return [photo for photo, _ in waiting], self._run(np.stack([shown for _, shown in waiting]))
+        return [photo for photo, _ in waiting], self.run(np.stack([shown for _, shown in waiting]))
 
 
 def pixels(photo: Image.Image, shown: Mapping[str, Any]) -> np.ndarray:
@@ -322,12 +322,12 @@ def boxes(
             score, label = score[place], label[place]
         sure = score > limit
         score, label, box = score[sure], label[sure], where[place[sure]].astype(np.float64)
-        kept = _suppressed(box, label, about["same"])[: about["most"]]
+        kept = suppressed(box, label, about["same"])[: about["most"]]
         found.append([(int(label[one]), float(score[one]), box[one].tolist()) for one in kept])
     return found
 
 
-def _suppressed(box: np.ndarray, label: np.ndarray, same: float) -> list[int]:
+def suppressed(box: np.ndarray, label: np.ndarray, same: float) -> list[int]:
     """The places of boxes, sorted by score, that no surer box of their class covers."""
     area = np.clip(box[:, 2] - box[:, 0], 0, None) * np.clip(box[:, 3] - box[:, 1], 0, None)
     left, kept = np.arange(len(box)), []

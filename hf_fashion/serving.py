@@ -7,34 +7,31 @@ import os
 import re
 import sys
 import tempfile
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 import gradio as gr
 import httpx2
-import torch
 from gradio.utils import get_upload_folder
 from gradio_client.utils import is_http_url_like
 from huggingface_hub import snapshot_download
-from PIL import Image
-from torch import Tensor
 
+from hf_fashion import exports
 from hf_fashion.errors import InputError
-from hf_fashion.images import Limits, decode, probe
+from hf_fashion.images import decode
+from hf_fashion.passes import LIMITS, MAX_BYTES, Decoder, Inputs, Passes, cores
 
-MAX_BYTES = 20 * 2**20  # of a file; phones make a quarter of that
-LIMITS = Limits(max_bytes=MAX_BYTES)  # 25 megapixels: what phones take, in at most some 300 MB while it is decoded
-LARGE = 16_000_000  # pixels; phones make 12 million, most of them
+__all__ = [
+    "LIMITS", "LONGEST", "MAX_BYTES", "MOST", "Decoder", "Inputs", "Page", "Passes", "cores", "described",
+    "intended_use", "needing_torch", "not_loaded", "of_export", "only_uploads", "own_examples", "plain",
+    "spare_a_core", "upload", "without_images",
+]  # fmt: skip
+
 MOST = 100  # photos in one request; the rest of a longer list would be looked at for nothing
 LONGEST = 3000  # characters of a card's section on the intended use
-
-Inputs = Mapping[str, Tensor]  # what a processor makes of one photo: each tensor (1, ...)
 
 
 class Page(gr.Blocks):
@@ -84,42 +81,13 @@ def only_uploads(component: Any) -> None:
     component.async_move_resource_to_block_cache = take
 
 
-def cores() -> int:
-    """The cores of this machine; a Space says how many are its own."""
-    return int(os.environ.get("CPU_CORES") or os.cpu_count() or 1)
-
-
 def spare_a_core() -> None:
     """Leaves a core free for decoding and the server: threads that fight for a core wait for each other, and two on
     two busy cores took ten times the CPU time of one."""
     if "OMP_NUM_THREADS" not in os.environ:
+        import torch  # a page of an exported model needs none
+
         torch.set_num_threads(max(1, cores() - 1))
-
-
-class Decoder:
-    """Decodes the photos of visitors, no more of them at a time than there are cores, and of large ones one.
-
-    A decoded photo takes up to some hundred megabytes; and a visitor with a usual photo does not wait for large ones.
-    """
-
-    def __init__(self) -> None:
-        self._decoding, self._large = threading.Semaphore(cores()), threading.Semaphore()
-
-    @contextmanager
-    def open(self, photo: str | Path) -> Iterator[Image.Image]:
-        """A photo as `images.decode` gives it, to be let go when the block ends.
-
-        Raises:
-            ValueError: It cannot be read, or is too large; the text is the reason.
-        """
-        width, height = probe(photo)
-        if width * height > LIMITS.max_pixels:
-            raise ValueError(
-                f"too many pixels, {width:,} x {height:,}. Photos of up to {LIMITS.max_pixels // 10**6} million "
-                "pixels are taken: save a smaller copy, 2,000 pixels wide for instance, and drop that"
-            )
-        with self._large if width * height > LARGE else nullcontext(), self._decoding:
-            yield decode(photo, limits=LIMITS)
 
 
 def own_examples(name: str, revision: str | None, folder: Path, side: int = 640) -> list[Path]:
@@ -163,52 +131,40 @@ def not_loaded(title: str, name: str, error: InputError) -> gr.Blocks:
     return page
 
 
-class Passes:
-    """A net for many threads at once: what waits while a pass runs goes through in the next one together.
+@contextmanager
+def needing_torch(name: str) -> Iterator[None]:
+    """Turns the lack of a package, imported inside for a trained model, into an `InputError`: a Space of an export is
+    installed without torch."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"the model '{name}'", expected="an export, or an installation with torch",
+            found=f"a trained model, or none, and no {error.name}",
+            fix="hf-fashion push SPACE REPO --model NAME, which installs what that model needs",
+        ) from error  # fmt: skip
+
+
+def described(name: str, revision: str | None, export: Path | None) -> dict[str, Any]:
+    """What a page says of a model: `name`, `license` and `kind`, as of `backbones.describe`.
 
     Args:
-        run: What a processor makes of n photos of one shape -> one answer for each.
-        most: Photos in one pass.
+        name: As the settings name it.
+        revision: Its revision.
+        export: The folder of an export; None for a trained model, which needs torch anyway.
     """
+    if export is not None:
+        return dict(exports.describe(name, export))
+    from hf_fashion import backbones
 
-    def __init__(self, run: Callable[[dict[str, Tensor]], Sequence[Any]], most: int) -> None:
-        self._run, self._most = run, most
-        self._waiting: deque[tuple[Inputs, Future[Any]]] = deque()
-        self._passing = threading.Lock()
-
-    def __call__(self, photos: Sequence[Inputs]) -> list[Any]:
-        """The answer for each photo; what `run` raises is raised by each of its pass, and the next go on."""
-        mine: list[Future[Any]] = [Future() for _ in photos]
-        for one in zip(photos, mine, strict=True):
-            self._waiting.append(one)
-        for future in mine:
-            # Whoever gets the lock takes along all that came in while the last pass ran.
-            while not future.done():
-                with self._passing:
-                    if not future.done():
-                        self._pass()
-        return [future.result() for future in mine]
-
-    def _pass(self) -> None:
-        first = self._waiting.popleft()
-        jobs: list[tuple[Inputs, Future[Any]]] = [first]
-        others: list[tuple[Inputs, Future[Any]]] = []
-        for _ in range(min(len(self._waiting), self._most - 1)):
-            job = self._waiting.popleft()
-            (jobs if _shapes(job[0]) == _shapes(first[0]) else others).append(job)
-        self._waiting.extendleft(reversed(others))
-        try:
-            answers = self._run({name: torch.cat([job[0][name] for job in jobs]) for name in first[0]})
-        except Exception as error:  # out of memory, for one: each visitor of this pass is told
-            for _, future in jobs:
-                future.set_exception(error)
-            return
-        for (_, future), answer in zip(jobs, answers, strict=True):
-            future.set_result(answer)
+    return backbones.describe(name, revision)
 
 
-def _shapes(inputs: Inputs) -> dict[str, torch.Size]:
-    return {name: tensor.shape for name, tensor in inputs.items()}
+def of_export(form: str | None) -> str:
+    """What the text of a page says where its model is an export, as `exports.Net.form` names it."""
+    if form is None:
+        return ""
+    return f"The model runs from an exported file ({form}); its card says how near that is to the original.\n\n"
 
 
 def plain(text: str) -> str:

@@ -1,4 +1,7 @@
-"""The command line of a recipe: strict on names and values, configs in front of it, and the folder of the run."""
+"""The command line of a recipe: strict on names and values, configs in front of it, and the folder of the run.
+
+torch is imported for recipes that train and no others: an exported model is asked without it.
+"""
 
 import atexit
 import contextlib
@@ -8,19 +11,19 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import datasets
 import yaml
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
-from transformers import HfArgumentParser, TrainingArguments
+from transformers import HfArgumentParser
 from transformers.utils import logging as transformers_logging
 
 from hf_fashion import record
 from hf_fashion.errors import InputError, command, library_errors
 from hf_fashion.reading import aliases
-from hf_fashion.training import checkpoints
+
+if TYPE_CHECKING:
+    from transformers import TrainingArguments
 
 # Settings that do not change what is learned, and so may be others when a run is resumed.
 FREE_ON_RESUME = {
@@ -102,7 +105,7 @@ def parse_args(
     if stored:
         _refuse_other_settings(stored, settings, forced=bool(settings.get("force_resume")))
     for group in parsed:
-        if isinstance(group, TrainingArguments):
+        if _trains(group):
             if metrics is None and (group.bf16 or group.fp16):
                 raise InputError(
                     "--bf16, --fp16", expected="a measurement in full precision", found="half precision",
@@ -119,7 +122,13 @@ def parse_args(
     return *parsed, settings
 
 
-def choose_metric(training_args: TrainingArguments, metrics: Sequence[str], argv: Sequence[str]) -> None:
+def _trains(group: Any) -> bool:
+    """Whether a dataclass is a `TrainingArguments`; where nobody imported those, none is."""
+    arguments = sys.modules.get("transformers.training_args")
+    return arguments is not None and isinstance(group, arguments.TrainingArguments)
+
+
+def choose_metric(training_args: "TrainingArguments", metrics: Sequence[str], argv: Sequence[str]) -> None:
     """Sets what the best checkpoint is chosen by to the first of the metrics that this run has, unless it was typed.
 
     Raises:
@@ -237,6 +246,8 @@ def _config_path(config: str) -> Path:
 
 def _checkpoint(wanted: str, folder: str | None) -> Path:
     """The checkpoint to go on from: `last` is the newest good one of the folder."""
+    from hf_fashion.training import checkpoints
+
     todo = "--output_dir runs/<the run> --resume_from_checkpoint last"
     first = os.environ.get("RANK", "0") == "0"
     if wanted != "last":
@@ -289,6 +300,9 @@ def _refuse_other_settings(stored: Path, settings: dict[str, Any], forced: bool)
 
 def _folder(recipe: str, given: str | None, checkpoint: Path | None) -> str:
     """Makes the run's folder, in the first process; every other one is told which it is."""
+    from accelerate import PartialState
+    from accelerate.utils import broadcast_object_list
+
     state = PartialState()
     started = int(os.environ.get("WORLD_SIZE", "1")) if "LOCAL_RANK" in os.environ else 1
     if started > state.num_processes:  # without a GPU accelerate lets each be a run of its own

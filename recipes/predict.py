@@ -7,10 +7,11 @@
     hf-fashion predict runs/mine ./photos -o labels.parquet
     hf-fashion predict you/street photos.csv -o boxes.parquet --score 0.4
     hf-fashion predict runs/retrieve-1 ./photos -o vectors.parquet      # vectors, for Spark, Ray, numpy
+    hf-fashion predict exported ./photos -o labels.parquet              # an export: light, on all cores
     accelerate launch -m hf_fashion.recipes.predict runs/mine ./photos -o labels.parquet       # on all GPUs
 
-Classifiers, attributes, detectors and encoders. The columns of the photos come along. A run that was broken off goes
-on where it was; a photo that cannot be read has a row that says why.
+Classifiers, attributes, detectors and encoders, trained or exported by `hf-fashion export`. The columns of the photos
+come along. A run that was broken off goes on where it was; a photo that cannot be read has a row that says why.
 """
 
 import sys
@@ -18,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow.parquet as pq
-from datasets import Features, Image, concatenate_datasets
+from datasets import Dataset, DatasetDict, Features, Image, concatenate_datasets
 
 from hf_fashion import data, predicting, settings
 from hf_fashion.arguments import DatasetArguments
 from hf_fashion.errors import InputError, command, in_range, script
-from hf_fashion.report import SHOWN, cell
+from hf_fashion.report import SHOWN, Report, cell
 
 COLUMNS = Features({"image": Image()})  # and all others, as they are
 
@@ -35,7 +36,8 @@ class Arguments(DatasetArguments):
     _argument_group_name = "model, photos and answer"
 
     model: str | None = field(
-        default=None, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id; must be given."}
+        default=None,
+        metadata={"help": "A run's folder, any checkpoint's folder, an export, or a Hub id; must be given."},
     )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     output_file: str | None = field(
@@ -66,15 +68,15 @@ class Arguments(DatasetArguments):
             in_range("score", self.score, 0.0, 1.0)
 
 
-def read(args: Arguments) -> Any:
+def read(args: Arguments) -> tuple[Dataset, Report]:
     """All photos, those of several splits one behind the other with a column that says which."""
-    dataset, report = data.load(
-        args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
-        names={"image": args.image_column} if args.image_column else None, label_columns=[], validation_share=None,
-        test_share=None, lone_split="test", limits=args.limits,
-    )  # fmt: skip
-    report.leave_out_pictures()  # each has a row that says so
-    report.raise_on_errors()
+    try:
+        dataset, report = load(args, "train")
+    except InputError as error:
+        if error.what != "splits":
+            raise
+        # No split of this name: all others then, each by itself.
+        dataset, report = others(args, error)
     parts = {split: rows for split, rows in dataset.items() if len(rows)}
     if len(parts) > 1:
         named = [
@@ -83,6 +85,45 @@ def read(args: Arguments) -> Any:
         ]
         return concatenate_datasets(named), report
     return next(iter(parts.values())), report
+
+
+def load(args: Arguments, lone_split: str) -> tuple[DatasetDict, Report]:
+    """The photos of a source, or of one split where it has no train; what cannot be read has a row later."""
+    dataset, report = data.load(
+        args.dataset, COLUMNS, config=args.dataset_config, revision=args.dataset_revision,
+        names={"image": args.image_column} if args.image_column else None, label_columns=[], validation_share=None,
+        test_share=None, lone_split=lone_split, limits=args.limits,
+    )  # fmt: skip
+    report.leave_out_pictures()
+    report.raise_on_errors()
+    return dataset, report
+
+
+def others(args: Arguments, error: InputError) -> tuple[DatasetDict, Report]:
+    """Validation and test of a source without train.
+
+    Raises:
+        InputError: It has neither: `error`.
+    """
+    found: dict[str, Dataset] = {}
+    told: Report | None = None
+    for split in ("validation", "test"):
+        try:
+            dataset, report = load(args, split)
+        except InputError as other:
+            if other.what != "splits":
+                raise
+            continue
+        if told is not None:
+            # Both looked at the same files.
+            report.left_out[:0] = [one for one in told.left_out if one not in report.left_out]
+            report.findings[:0] = [one for one in told.findings if one not in report.findings]
+            report.sizes = told.sizes | report.sizes
+        found |= dataset
+        told = report
+    if told is None:
+        raise error
+    return DatasetDict(found), told
 
 
 def main(argv: list[str] | None = None) -> predicting.Done:

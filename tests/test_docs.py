@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_fashion import training
-from hf_fashion.recipes import check, crop, distill, export, predict, score, sweep, tag
+from hf_fashion.recipes import check, crop, distill, export, predict, score, serve, sweep, tag
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.recipes import detect as detect_recipe
 from hf_fashion.recipes import retrieve as retrieve_recipe
@@ -81,6 +81,7 @@ def test_settings_named_in_the_prose_exist():
             retrieve.Arguments,
             tag.Arguments,
             predict.Arguments,
+            serve.Arguments,
             training.MethodArguments,
             training.FashionTrainingArguments,
         )  # fmt: skip

@@ -179,3 +179,25 @@ def test_what_cannot_be_is_refused(place, tmp_path, monkeypatch, words, told):
         recipe.main([str(place / word) if word in ("vit", "encoder", "attributes", "photos") else word
                      for word in words])  # fmt: skip
     assert told in str(error.value)
+
+
+def test_no_split_is_left_out(place, tmp_path):
+    """Of train, validation and test as of the last two: a folder named test is one of several, not all there is."""
+    photos(tmp_path / "photos", train=2, validation=1, test=1)
+    dataset, report = recipe.read(
+        recipe.Arguments(model="m", dataset=str(tmp_path / "photos"), output_file="x.parquet")
+    )
+    assert dataset["split"] == ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
+    import shutil
+
+    shutil.rmtree(tmp_path / "photos" / "train")
+    (tmp_path / "photos" / "validation" / "circle" / "0.png").write_bytes(b"")
+    dataset, report = recipe.read(
+        recipe.Arguments(model="m", dataset=str(tmp_path / "photos"), output_file="x.parquet")
+    )
+    assert dataset["split"] == ["validation"] * 2 + ["test"] * 3 and len(report.left_out) == 1
+    assert report.sizes == {"validation": 2, "test": 3}
+    shutil.rmtree(tmp_path / "photos" / "validation")
+    (tmp_path / "photos" / "test").rename(tmp_path / "photos" / "validation")
+    dataset, _ = recipe.read(recipe.Arguments(model="m", dataset=str(tmp_path / "photos"), output_file="x.parquet"))
+    assert len(dataset) == 3 and "split" not in dataset.column_names

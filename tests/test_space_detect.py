@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import exported
 import gradio
 import httpx
 import numpy as np
@@ -38,10 +40,11 @@ CARD = "---\nlicense: mit\n---\n# Net\n\n## Intended use\n\nFor a **test**.\n\n#
 
 def _space():
     """The modules of this folder; those of another Space have the same names in this process."""
-    names = ("about", "answers", "app", "detector")
+    names = ("about", "answers", "app", "detector", "found", "light")
     others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(FOLDER))
     try:
+        importlib.import_module("trained")  # stays: it is imported when a model asks for it
         return [importlib.import_module(name) for name in names]
     finally:
         sys.path.remove(str(FOLDER))
@@ -50,7 +53,7 @@ def _space():
         sys.modules.update(others)
 
 
-about, answers, app, detector = _space()
+about, answers, app, detector, found, light = _space()
 Detector, Found, Seen = detector.Detector, detector.Found, detector.Seen
 
 
@@ -324,6 +327,7 @@ def test_a_push_takes_all_that_the_page_needs_along(hub, net, tmp_path, monkeypa
     repo = hub.repo("ada/demo", "space")
     files = repo.files()
     mine = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*") if "__pycache__" not in path.parts}
+    mine.discard("requirements-export.txt")
     assert mine <= {*files} and {"hf_fashion/serving.py", "hf_fashion/cropping.py"} <= {*files}
     assert repo.variables == {"MODEL": "ada/net"} and b"models:\n- ada/net\n" in files["README.md"]
 
@@ -538,3 +542,112 @@ def test_pictures_stay_pictures():
     assert len(EXAMPLES) == 6
     for path in EXAMPLES:
         assert images.decode(path).size == (480, 480) and not Image.open(path).getexif()
+
+
+# An exported model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    pytest.importorskip("onnx")
+    return exported.made(tmp_path_factory)
+
+
+def boxes_of(place, name, *photos):
+    one = Detector(str(place[name]))
+    return one, one.find([one.look(photo) for photo in photos])
+
+
+def test_an_export_finds_what_the_model_finds(place, tmp_path):
+    """A photo of the size that the net sees: both see the same pixels."""
+    side = 64
+    rng = np.random.default_rng(0)
+    for number in range(3):
+        pixels = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        Image.fromarray(pixels).resize((side, side)).save(tmp_path / f"{number}.png")
+    photos = sorted(tmp_path.glob("*.png"))
+    (trained, expected), (export, told) = (boxes_of(place, name, *photos) for name in ("detector", "detector-export"))
+    size = export.net.net.about["input"]["size"]
+    assert size == [side, side], "the photo is resized"
+    assert trained.labels == export.labels and trained.threshold is None and export.threshold is None
+    assert export.form == "ONNX, fp32" and trained.form is None
+    for one, other in zip(expected, told, strict=True):
+        assert len(one) > 3 and [box.label for box in one] == [box.label for box in other]
+        np.testing.assert_allclose([box.score for box in one], [box.score for box in other], atol=2e-3)
+        np.testing.assert_allclose([box.box for box in one], [box.box for box in other], atol=2e-3)
+    assert all(box.score >= 0.5 for box in export.find([export.look(photos[0])], 0.5)[0])
+    assert len(export.find([export.look(photos[0])], 0.0, 2)[0]) == 2
+
+
+def test_crops_are_named_by_an_export_too(place):
+    namers = [Detector(str(place["detector-export"]), None, str(place[name])) for name in ("vit", "vit-export")]
+    trained, export = (one.find([one.look(PHOTO)], 0.3, 5)[0] for one in namers)
+    assert trained and [one.says[0] for one in trained] == [one.says[0] for one in export]
+    np.testing.assert_allclose([one.says[1] for one in trained], [one.says[1] for one in export], atol=0.1)
+    told = about.About(str(place["detector-export"]), None, namers[1], str(place["vit-export"]))
+    assert "then named by **vit-export**" in told.heading and "exported file (ONNX, fp32)" in told.text
+    with pytest.raises(InputError, match="a model of one label a photo"):
+        Detector(str(place["detector-export"]), None, str(place["attributes-export"]))
+    with pytest.raises(InputError, match="an export that is a classifier"):
+        Detector(str(place["vit-export"]))
+
+
+def test_what_needs_torch_is_left_out_and_told(place, monkeypatch):
+    monkeypatch.setitem(sys.modules, "trained", None)
+    one = Detector(str(place["detector-export"]), None, str(place["vit"]))
+    assert all(box.says is None for box in one.find([one.look(PHOTO)])[0])
+    told = about.About(str(place["detector-export"]), None, one, str(place["vit"]))
+    assert "gets no further name" in told.heading
+    with pytest.raises(InputError, match="an export, or an installation with torch"):
+        Detector(str(place["detector"]))
+
+
+def test_constants_are_those_of_the_library():
+    assert (found.MOST, found.USUAL) == (cropping.MOST, cropping.USUAL)
+
+
+def test_a_pushed_space_of_an_export_asks_for_no_torch(hub, place):
+    from hf_fashion.hub import push_space
+
+    files = {path.name: path.read_bytes() for path in place["detector-export"].iterdir() if path.is_file()}
+    hub.create("ada/net", files=files)
+    push_space(FOLDER, "demo", model="net")
+    asked = hub.repo("ada/demo", "space").files()["requirements.txt"].decode()
+    assert "onnxruntime" in asked and "torch" not in asked and "transformers" not in asked
+
+
+@pytest.mark.slow
+def test_a_page_of_an_export(browser, place, tmp_path):
+    """In a process that brings what a pushed Space installs, and in a browser."""
+    from hf_fashion.hub import spaces
+
+    space = shutil.copytree(FOLDER, tmp_path / "space", ignore=shutil.ignore_patterns("__pycache__"))
+    (space / "requirements.txt").write_text(
+        spaces.with_dependencies("", "onnxruntime", (FOLDER / spaces.LIGHT).read_text())
+    )
+    for name, content in spaces.library().items():
+        (space / name).parent.mkdir(parents=True, exist_ok=True)
+        (space / name).write_bytes(content)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = {"MODEL": str(place["detector-export"]), "GRADIO_SERVER_PORT": port, "GRADIO_TEMP_DIR": str(tmp_path)}
+    told = tmp_path / "told.txt"
+    with told.open("w") as output, subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("as_a_space.py"))], cwd=space, env=os.environ | settings,
+        stdout=output, stderr=output,
+    ) as process:  # fmt: skip
+        try:
+            deadline = time.monotonic() + 300
+            while "Running on local URL" not in told.read_text():
+                assert process.poll() is None and time.monotonic() < deadline, told.read_text()
+                time.sleep(0.5)
+            page = browser.new_page()
+            page.goto(f"http://127.0.0.1:{port}")
+            page.wait_for_selector("#answers .waiting")
+            page.locator("input[type=file]").first.set_input_files(str(PHOTO))
+            page.wait_for_selector("#answers .said img")
+            assert page.locator("#answers .found li").count() > 0
+            page.close()
+        finally:
+            process.terminate()

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import exported
 import gradio
 import httpx
 import numpy as np
@@ -45,7 +46,7 @@ CARD = "---\nlicense: mit\n---\n# Net\n\n## Intended use\n\nFor a **test**.\n\n#
 
 def _space():
     """The modules of this folder; those of another Space have the same names in this process."""
-    names = ("about", "answers", "app", "columns", "near", "photos", "retriever", "speech")
+    names = ("about", "answers", "app", "columns", "light", "near", "photos", "retriever", "speech")
     others = {name: sys.modules.pop(name) for name in names if name in sys.modules}
     sys.path.insert(0, str(FOLDER))
     try:
@@ -57,7 +58,7 @@ def _space():
         sys.modules.update(others)
 
 
-about, answers, app, columns, near, photos, retriever, speech = _space()
+about, answers, app, columns, light, near, photos, retriever, speech = _space()
 Retriever, Settings, Found, Answer = retriever.Retriever, retriever.Settings, retriever.Found, retriever.Answer
 
 
@@ -687,6 +688,7 @@ def test_a_push_takes_all_that_the_page_needs_along(hub, place):
     repo = hub.repo("ada/demo", "space")
     files = repo.files()
     mine = {path.relative_to(FOLDER).as_posix() for path in FOLDER.rglob("*.*") if "__pycache__" not in path.parts}
+    mine.discard("requirements-export.txt")
     assert mine <= {*files} and {"hf_fashion/serving.py", "hf_fashion/index/exact.py"} <= {*files}
     assert repo.variables == {"MODEL": "ada/net"} and b"models:\n- ada/net\n" in files["README.md"]
     assert b"sentence-transformers" in files["requirements.txt"] and b"lancedb" in files["requirements.txt"]
@@ -943,3 +945,82 @@ def test_a_phone(visit, scheme, blue):
         for name in ("color", "backgroundColor")
     )  # fmt: skip
     assert (sum(back) > 600, sum(text) > 600) == ((True, False) if scheme == "light" else (False, True))
+
+
+# An exported encoder
+
+
+@pytest.fixture(scope="module")
+def nets(tmp_path_factory):
+    pytest.importorskip("onnx")
+    return exported.made(tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def garments(nets, tmp_path_factory):
+    """The index of the trained encoder, and the photos of it."""
+    from hf_fashion import backbones
+
+    root = tmp_path_factory.mktemp("garments")
+    dataset = shop()
+    encoder = backbones.load_encoder(nets["encoder"])
+    target = index.create(root / "index", made_by=index.identify(encoder, str(nets["encoder"])), dimension=8)
+    index.build(dataset, encoder, target)
+    dataset.to_parquet(root / "shop.parquet")
+    return root
+
+
+def settings_of(garments, nets, **more):
+    given = {"photos": str(garments / "shop.parquet"), "model": str(nets["encoder-export"])}
+    return Settings(**({"index": str(garments / "index")} | given | more))
+
+
+def test_an_export_finds_what_the_encoder_finds(nets, garments, blue):
+    trained = Retriever(settings_of(garments, nets, model=str(nets["encoder"])))
+    export = Retriever(settings_of(garments, nets, detector=str(nets["detector-export"])))
+    np.testing.assert_allclose(trained.look(blue), export.look(blue), atol=0.02)
+    said, told = (one.search(one.look(blue), "", 0.5, 3, None) for one in (trained, export))
+    assert [one.id for one in said.found] == [one.id for one in told.found]
+    assert not export.takes_words and export.form == "ONNX, fp32" and trained.form is None
+    assert export.finds_garments and all(jpeg for _, jpeg in export.crops(blue))
+    shown = about.About(settings_of(garments, nets), export)
+    assert "reads no words: this page searches by photos" in shown.heading and "ONNX, fp32" in shown.text
+    assert "type words" not in shown.heading and "encoder-export" in shown.heading
+    page = app.build(settings_of(garments, nets))
+    visible = {block.label: block.visible for block in page.blocks.values() if getattr(block, "label", None)}
+    assert not visible["Words"] and visible["Photo"]
+
+
+def test_an_export_of_another_model_is_refused(nets, garments, tmp_path):
+    from hf_fashion import backbones
+
+    with pytest.raises(InputError, match="photos of the index, to see whether"):
+        Retriever(settings_of(garments, nets, photos=None))
+    with pytest.raises(InputError, match="an export that is a classifier"):
+        Retriever(settings_of(garments, nets, model=str(nets["vit-export"])))
+    for name, dimension, told in (("other", 8, "have a cosine of"), ("wide", 6, "expected: .* 6 numbers")):
+        torch.manual_seed(7)
+        encoder = backbones.load_encoder(nets["vit"], dimension=dimension)
+        made_by = index.identify(encoder, name)
+        target = index.create(tmp_path / name, made_by=made_by, dimension=dimension)
+        index.build(shop(), encoder, target)
+        with pytest.raises(InputError, match=told):
+            Retriever(settings_of(garments, nets, index=str(tmp_path / name)))
+
+
+@pytest.mark.slow
+def test_a_visitor_searches_by_photo_with_an_export(browser, nets, garments, blue, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    made = app.build(settings_of(garments, nets))
+    _, url, _ = made.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+    try:
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#answers .waiting")
+        page.locator("input[type=file]").first.set_input_files(str(blue))
+        page.wait_for_selector("#answers .found li")
+        assert page.locator("#answers .found li").count() == 12
+        assert page.get_by_label("Words", exact=True).count() == 0
+        page.close()
+    finally:
+        made.close()

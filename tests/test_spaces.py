@@ -1,5 +1,6 @@
 """The Spaces, started, asked by programs and looked at in a browser."""
 
+import importlib.metadata
 import json
 import shutil
 import socket
@@ -15,17 +16,20 @@ from io import BytesIO
 from pathlib import Path
 from urllib.parse import quote
 
+import exported
 import httpx
 import numpy as np
 import pytest
 import torch
 import yaml
 from huggingface_hub import SpaceCard
+from packaging.requirements import Requirement
 from PIL import Image
 from tiny import png, tiny
 from transformers import pipeline
 
 from hf_fashion import attributes, images
+from hf_fashion.errors import InputError
 
 FOLDER = Path(__file__).parents[1] / "spaces" / "classify"
 sys.path.insert(0, str(FOLDER))
@@ -666,3 +670,102 @@ def test_pictures_stay_pictures():
     assert {path.stem for path in EXAMPLES} == {"dress", "hat", "shirt", "shoes", "shorts", "t-shirt"}
     for path in EXAMPLES:
         assert min(images.decode(BytesIO(path.read_bytes()).getvalue()).size) >= 100
+
+
+# An exported model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    pytest.importorskip("onnx")
+    return exported.made(tmp_path_factory)
+
+
+@pytest.mark.parametrize("kind", ["vit", "attributes"])
+def test_an_export_says_what_the_model_says(kind, place):
+    trained, export = Classifier(str(place[kind])), app.load(str(place[f"{kind}-export"]), None)
+    assert trained.labels == export.labels and trained.form is None and export.form == "ONNX, fp32"
+    for example in EXAMPLES:
+        said, told = (one.say([one.look(example)[0]])[0] for one in (trained, export))
+        assert [one.group for one in said] == [one.group for one in told]
+        for one, other in zip(said, told, strict=True):
+            assert ({*one.labels}, one.many, one.sure) == ({*other.labels}, other.many, other.sure)
+            assert other.scores == pytest.approx(one.scores, abs=0.05)
+    about, own = About(str(place[kind]), None, trained), About(str(place[f"{kind}-export"]), None, export)
+    assert "exported file (ONNX, fp32)" in own.text and "exported" not in about.text
+    assert own.heading.replace(f"{kind}-export", kind) == about.heading
+    assert export.say([]) == []
+
+
+def test_an_export_may_know_when_it_is_unsure(place, tmp_path):
+    folder = shutil.copytree(place["vit-export"], tmp_path / "net")
+    told = json.loads((folder / "runtime.json").read_text())
+    (folder / "runtime.json").write_text(json.dumps(told | {"unsure_below": 1.1}))
+    export = app.load(str(folder), None)
+    [[said]] = export.say([export.look(EXAMPLES[0])[0]])
+    assert said.sure is False and "95 in 100" in About("x", None, export).text
+
+
+def test_another_kind_of_export_and_a_lack_of_torch_are_told(place, monkeypatch):
+    with pytest.raises(InputError, match="an export that is a detector"):
+        app.load(str(place["detector-export"]), None)
+    monkeypatch.setitem(sys.modules, "classifier", None)
+    with pytest.raises(InputError, match="an export, or an installation with torch"):
+        app.load(str(place["vit"]), None)
+
+
+def test_a_pushed_space_of_an_export_asks_for_no_torch(hub, place):
+    from hf_fashion.hub import push_space
+
+    for name in ("vit", "vit-export"):
+        files = {path.name: path.read_bytes() for path in place[name].iterdir() if path.is_file()}
+        hub.create(f"ada/{name}", files=files, private=True)
+    push_space(FOLDER, "demo", model="vit-export")
+    files = hub.repo("ada/demo", "space").files()
+    asked = {Requirement(line).name: line for line in files["requirements.txt"].decode().splitlines()}
+    assert set(asked) == {"numpy", "pillow", "huggingface_hub", "httpx2", "pyyaml", "onnxruntime"}
+    told = [Requirement(line) for line in importlib.metadata.requires("hf-fashion")]
+    assert all(any(one.name == name and str(one.specifier) in line for one in told) for name, line in asked.items())
+    assert "requirements-export.txt" not in files and "light.py" in files and "hf_fashion/exports.py" in files
+    push_space(FOLDER, "other", model="vit")
+    assert b"torch" in hub.repo("ada/other", "space").files()["requirements.txt"]
+
+
+@pytest.mark.slow
+def test_a_pushed_space_of_an_export_starts_without_torch(hub, place, tmp_path):
+    """`as_a_space.py` lets it import what its requirements.txt brings, and nothing else."""
+    from hf_fashion.hub import push_space
+
+    files = {path.name: path.read_bytes() for path in place["vit-export"].iterdir() if path.is_file()}
+    hub.create("ada/net", files=files)
+    push_space(FOLDER, "demo", model="net")
+    repo = hub.repo("ada/demo", "space")
+    for name, content in repo.files().items():
+        path = tmp_path / "space" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with started(hub, tmp_path, repo.variables | {"HF_TOKEN": hub.token}) as address:
+        answer = ask(Client(address, verbose=False), EXAMPLES[0])
+        export = app.load(str(place["vit-export"]), None)
+        [[said]] = export.say([export.look(EXAMPLES[0])[0]])
+        assert answer["scores"] == pytest.approx(said.scores, abs=1e-4)
+    with started(hub, tmp_path, {"MODEL": "efficientnet-lite0"}) as address:  # a trained one, without torch
+        assert "no torch" in httpx.get(address).text
+
+
+@pytest.mark.slow
+def test_a_visitor_of_an_export_sees_its_answers(browser, place, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    page_of = app.build(str(place["vit-export"]))
+    _, url, _ = page_of.launch(prevent_thread_lock=True, quiet=True, **app.LAUNCH)
+    try:
+        page = browser.new_page()
+        page.goto(url)
+        page.wait_for_selector("#answers .waiting")
+        cards = upload(page, EXAMPLES[0], EXAMPLES[1])
+        assert cards.count() == 2 and cards.nth(0).locator(".bars li").count() == 3
+        page.get_by_role("button", name="What this model is for").click()
+        page.get_by_text("The model runs from an exported file (ONNX, fp32)").wait_for()
+        page.close()
+    finally:
+        page_of.close()

@@ -111,6 +111,8 @@ def load(model: str, *, task: str = "auto", revision: str | None = None) -> Orig
         limits = attributes.thresholds_of(net.config, groups)
         about["groups"] = attributes.describe(groups)["attribute_groups"]
         about["thresholds"] = dict(zip(attributes.names(groups), map(float, limits), strict=True))
+    if isinstance(getattr(net.config, "unsure_below", None), int | float):
+        about["unsure_below"] = float(net.config.unsure_below)
     kind = "attributes" if groups else "classification"
     return Original(kind, net.eval(), processor, shown.of_processor(processor), about)
 

@@ -3,11 +3,14 @@
 Spaces with the Gradio SDK install requirements.txt before the repo's own files are there, so a wheel beside it cannot
 be named in it; an address of the wheel can only be read where the Space is public. As long as hf_fashion is on no
 registry, its files therefore go along as the folder `hf_fashion/` beside app.py, which Python imports from, and its
-dependencies take its place in requirements.txt.
+dependencies take its place in requirements.txt. A page with a requirements-export.txt can show an exported model
+without torch: if the model is one, the packages that it names and the model's engine are all that is asked for.
 """
 
 import ast
+import functools
 import importlib.metadata
+import json
 import re
 import shlex
 import sys
@@ -16,10 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import hf_hub_download
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
 import hf_fashion
+from hf_fashion import runtime
 from hf_fashion.cards.rules import repo_id
 from hf_fashion.errors import InputError
 from hf_fashion.hub import clean, secrets
@@ -30,6 +35,8 @@ from hf_fashion.hub.target import Target
 LIBRARY = "hf-fashion"
 VARIABLE = "MODEL"  # what app.py reads the model's id from
 BUILT_IN = "efficientnet-lite0"  # of a package that requirements.txt names
+LIGHT = "requirements-export.txt"  # what a page needs for an exported model, beside its engine
+ENGINES = {"onnx": "onnxruntime", "openvino": "openvino", "litert": "ai-edge-litert"}  # the package of each format
 _FRONT = re.compile(r"\A---\r?\n(.*?)\r?\n---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
 # Of the package: what a page that serves a model never imports.
 _NOT_SERVED = ("recipes", "model_cards", "samples", "__pycache__")
@@ -62,13 +69,17 @@ def push_space(
     if model is not None and model != BUILT_IN:
         model = _on_hub(model, token)
         edits["README.md"] = lambda text: with_models(text, [model])
+    engine = None
     if with_library:
-        edits["requirements.txt"] = with_dependencies
+        engine = _engine(model, token) if model is not None and model != BUILT_IN else None
+        light = (root / LIGHT).read_text(encoding="utf-8") if engine and (root / LIGHT).is_file() else None
+        edits["requirements.txt"] = functools.partial(with_dependencies, engine=engine, light=light)
     made = clean.export(root, clean.SPACE, edits=edits)
     _refuse_unparsable(root, made, str(front.get("python_version", "")))
     if with_library:
         made.files |= library()
-        made.changed["requirements.txt"] = f"{with_library}: its dependencies, and its files as hf_fashion/"
+        what = "what an exported model needs" if engine and light else "its dependencies"
+        made.changed["requirements.txt"] = f"{with_library}: {what}, and its files as hf_fashion/"
     if edits.get("README.md"):
         made.changed["README.md"] = f"models: {model}"
     target = preflight(repo, "space", public=public, token=token, card=made.text("README.md"))
@@ -141,8 +152,21 @@ def with_models(text: str, models: list[str]) -> str:
     return f"---\n{front}\n---\n{text[found.end() :]}"
 
 
-def with_dependencies(text: str) -> str:
-    """A requirements.txt in which hf_fashion's dependencies stand in its place."""
+def with_dependencies(text: str, engine: str | None = None, light: str | None = None) -> str:
+    """A requirements.txt in which hf_fashion's dependencies stand in its place.
+
+    Args:
+        text: It.
+        engine: The package that runs an exported model, where the Space shows one: it is added.
+        light: Names of packages that suffice for an exported model; they take the place of all of `text`.
+    """
+    if engine is not None and light is not None:
+        every = {canonicalize_name(Requirement(told).name): told for told in dependencies({"export", "litert"})}
+        wanted_ones = [line.strip() for line in light.splitlines() if line.strip() and not line.startswith("#")]
+        return "\n".join(every.get(canonicalize_name(name), name) for name in [*wanted_ones, engine]) + "\n"
+    if engine is not None:
+        [told] = with_dependencies("", engine, "").splitlines()
+        return f"{with_dependencies(text)}{told}\n"
     lines = text.splitlines()
     named = {canonicalize_name(wanted.name) for wanted in map(_requirement, lines) if wanted}
     made: list[str] = []
@@ -235,6 +259,22 @@ def _on_hub(model: str, token: str | None) -> str:
     if "/" in model:
         return model
     return f"{ask(f'the model {model}', api(token).whoami)['name']}/{model}"
+
+
+def _engine(model: str, token: str | None) -> str | None:
+    """The package that runs a model of the Hub, if it is an export.
+
+    Raises:
+        HubError: There is no such model.
+    """
+    told = ask(f"the model {model}", lambda: api(token).model_info(model))
+    if not any(file.rfilename == runtime.ABOUT for file in told.siblings or ()):
+        return None
+    path = ask(f"the model {model}", lambda: hf_hub_download(model, runtime.ABOUT, token=token, revision=told.sha))
+    try:
+        return ENGINES.get(json.loads(Path(path).read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError):  # none of ours
+        return None
 
 
 def _tell_kept(target: Target, token: str | None) -> None:

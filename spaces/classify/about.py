@@ -1,12 +1,11 @@
 """What the page says of its model, out of the model's own card."""
 
+from typing import Any
 from urllib.parse import quote
 
-from classifier import Classifier
 from huggingface_hub import ModelCard, constants
 
-from hf_fashion import backbones
-from hf_fashion.serving import intended_use, plain
+from hf_fashion.serving import described, intended_use, of_export, plain
 
 TITLE = "What is in the photo?"
 NOT_MEASURED = "How sure its answers are was not measured for this model: a high score may be wrong, too."
@@ -18,11 +17,11 @@ class About:
     Args:
         name: The model as the settings name it.
         revision: Its revision.
-        classifier: The loaded model.
+        classifier: The loaded model, trained or exported.
     """
 
-    def __init__(self, name: str, revision: str | None, classifier: Classifier) -> None:
-        told = backbones.describe(name, revision)
+    def __init__(self, name: str, revision: str | None, classifier: Any) -> None:
+        told = described(name, revision, classifier.folder if classifier.form else None)
         card = classifier.folder / "README.md"
         text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
         shown = plain(str(name if told["kind"] == "hub" else told["name"]))
@@ -32,10 +31,10 @@ class About:
         self.heading = f"# {TITLE}\nDrop a photo: the model {link} (licence: {licence}) says {_what(classifier)}."
         if classifier.attributes is None and classifier.unsure_below is None:
             self.heading += f"\n\n{NOT_MEASURED}"
-        self.text = f"{_how_sure(classifier)}\n\n{intended_use(text)}"
+        self.text = f"{_how_sure(classifier)}\n\n{of_export(classifier.form)}{intended_use(text)}"
 
 
-def _what(classifier: Classifier) -> str:
+def _what(classifier: Any) -> str:
     """What the model tells of a photo."""
     names = classifier.labels
     if classifier.attributes is not None and len(classifier.attributes.groups) > 1:
@@ -44,7 +43,7 @@ def _what(classifier: Classifier) -> str:
     return f"which of its {len(names)} labels fits: {some}" if names is classifier.labels else f"its {some}"
 
 
-def _how_sure(classifier: Classifier) -> str:
+def _how_sure(classifier: Any) -> str:
     if classifier.attributes is not None:
         return "Where several labels may be right, those are named whose scores reach thresholds chosen on validation."
     if classifier.unsure_below is None:

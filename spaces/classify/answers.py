@@ -6,8 +6,8 @@ from html import escape
 from io import BytesIO
 from typing import Any
 
-from classifier import Said
 from PIL import Image
+from said import Said
 
 SHOWN = 5  # bars of a group of labels
 CLOSE = 0.1  # the best two scores are no further apart, where nobody measured how sure the model is

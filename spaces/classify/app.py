@@ -5,7 +5,7 @@
     MODEL=org/name MODEL_REVISION=v1 python app.py
 
 The model is what MODEL names (a Hub id, timm/<name>, a folder); else the first of `models` in README.md, which is how
-a Space says it; else an ImageNet net that needs no Hub.
+a Space says it; else an ImageNet net that needs no Hub. An export (`hf-fashion export`) answers without torch.
 """
 
 import os
@@ -18,12 +18,13 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
 
 import answers
 import gradio as gr
+import light
 from about import TITLE, About
-from classifier import Classifier
 from huggingface_hub import metadata_load
 
+from hf_fashion import exports
 from hf_fashion.errors import InputError
-from hf_fashion.serving import MAX_BYTES, Page, not_loaded, only_uploads, own_examples, upload
+from hf_fashion.serving import MAX_BYTES, Page, needing_torch, not_loaded, only_uploads, own_examples, upload
 
 HERE = Path(__file__).parent
 AT_ONCE = 12  # photos in one answer
@@ -60,7 +61,21 @@ def model() -> tuple[str, str | None]:
     return os.environ.get("MODEL") or named[0], os.environ.get("MODEL_REVISION") or None
 
 
-def examples_of(name: str, revision: str | None, classifier: Classifier) -> list[Path]:
+def load(name: str, revision: str | None) -> Any:
+    """The model, trained or exported.
+
+    Raises:
+        InputError: There is no such model, or it is no classifier, with what to do.
+    """
+    folder = exports.find(name, revision)
+    if folder is not None:
+        return light.Exported(name, folder)
+    with needing_torch(name):
+        from classifier import Classifier
+    return Classifier(name, revision)
+
+
+def examples_of(name: str, revision: str | None, classifier: Any) -> list[Path]:
     """Photos to try: your own in `examples/`; else those of the model's repo or folder (`widget/`), as small copies;
     else those of `examples/` whose label the model knows."""
     beside = sorted((HERE / "examples").glob("*.*"))
@@ -74,7 +89,7 @@ def examples_of(name: str, revision: str | None, classifier: Classifier) -> list
 
 def build(name: str, revision: str | None = None) -> gr.Blocks:
     """The page of one model."""
-    classifier = Classifier(name, revision)
+    classifier = load(name, revision)
     about = About(name, revision, classifier)
 
     def show(photos: Sequence[Path], left: Sequence[Path] = ()) -> str:

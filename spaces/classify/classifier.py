@@ -1,13 +1,13 @@
 """The model behind the page: photos in, what it says of them out, those of several visitors in one pass."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from said import PASS, THUMBNAIL, Said, distinct, highest_first
 from torch import Tensor
 
 from hf_fashion.backbones import load_classifier
@@ -15,27 +15,6 @@ from hf_fashion.backbones.sources import find
 from hf_fashion.serving import Decoder, Passes, spare_a_core
 
 MANY = "multi_label_classification"
-PASS = 32  # photos in one pass of the net
-THUMBNAIL = 320  # pixels, the longer side
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the model says of one photo: all of it, or one attribute where it has several.
-
-    Args:
-        group: The attribute's name, "" where there is none.
-        labels: What it says: one label; of tags all that reach their thresholds, which may be none.
-        scores: Label -> score from 0 to 1, the highest first.
-        sure: Whether the score reaches that of 95 % precision on the validation photos; None where nobody measured it.
-        many: Whether several labels, or none, may be right.
-    """
-
-    group: str
-    labels: tuple[str, ...]
-    scores: dict[str, float]
-    sure: bool | None = None
-    many: bool = False
 
 
 class Classifier:
@@ -52,6 +31,7 @@ class Classifier:
         labels: Of all logits, in their order; the second of two equal names has a number: "crane (2)".
         attributes: What the config says of several attributes; None for a model of one label a photo.
         unsure_below: The score of 95 % precision on validation, None where config.json does not tell it.
+        form: None: it is no export.
 
     Raises:
         InputError: There is no such model, or it is no classifier, with what to do.
@@ -64,10 +44,11 @@ class Classifier:
         net, self.processor = load_classifier(self.folder)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.net = net.to(self.device)
-        self.labels = _distinct(str(name) for _, name in sorted(self.net.config.id2label.items()))
+        self.labels = distinct(str(name) for _, name in sorted(self.net.config.id2label.items()))
         self.attributes = _Attributes(self.net.config) if self.net.config.problem_type == MANY else None
         told = getattr(self.net.config, "unsure_below", None)
         self.unsure_below = float(told) if isinstance(told, int | float) else None
+        self.form = None
         self._decoder, self._passes = Decoder(), Passes(self._pass, PASS)
 
     def look(self, photo: str | Path) -> tuple[Tensor, Image.Image]:
@@ -98,7 +79,7 @@ class Classifier:
     def _said(self, logits: Tensor) -> list[Said]:
         if self.attributes is not None:
             return self.attributes.say(logits)
-        scores = _highest_first(self.labels, logits.softmax(dim=0).tolist())
+        scores = highest_first(self.labels, logits.softmax(dim=0).tolist())
         best, score = next(iter(scores.items()))
         return [Said("", (best,), scores, None if self.unsure_below is None else score >= self.unsure_below)]
 
@@ -117,25 +98,8 @@ class _Attributes:
         chosen = self.module.decide(scores, self.groups, self.thresholds)[0]
         every = []
         for group in self.groups:
-            of_group = _highest_first(group.labels, scores[0, group.span].tolist())
+            of_group = highest_first(group.labels, scores[0, group.span].tolist())
             said = {group.labels[number] for number in np.flatnonzero(chosen[group.span])}
             labels = tuple(label for label in of_group if label in said)
             every.append(Said(group.name if len(self.groups) > 1 else "", labels, of_group, many=group.many))
         return every
-
-
-def _distinct(names: Iterable[str]) -> list[str]:
-    """The names, those that repeat with a number: answers are kept by name, and ImageNet has two cranes."""
-    given = [*names]
-    every: dict[str, None] = {}
-    for name in given:
-        number, new = 1, name
-        while new in every or (number > 1 and new in given):
-            number += 1
-            new = f"{name} ({number})"
-        every[new] = None
-    return [*every]
-
-
-def _highest_first(labels: Sequence[str], scores: Sequence[float]) -> dict[str, float]:
-    return dict(sorted(zip(labels, scores, strict=True), key=lambda pair: -pair[1]))

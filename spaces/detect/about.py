@@ -1,13 +1,13 @@
 """What the page says of its model, out of the model's own card."""
 
+from pathlib import Path
 from urllib.parse import quote
 
 from detector import Detector
+from found import USUAL
 from huggingface_hub import ModelCard, constants
 
-from hf_fashion import backbones
-from hf_fashion.cropping import USUAL
-from hf_fashion.serving import intended_use, plain
+from hf_fashion.serving import described, intended_use, of_export, plain
 
 TITLE = "What is worn in the photo?"
 
@@ -31,19 +31,26 @@ class About:
         text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
         names = [*dict.fromkeys(detector.labels)]
         some = ", ".join(map(plain, names[:15])) + (", ..." if len(names) > 15 else "")
+        own = detector.folder if detector.form else None
         self.title = TITLE
         self.heading = (
-            f"# {TITLE}\nDrop a photo: the model {_called(name, revision)} draws a box round each of the things it "
-            f"knows: {some}."
+            f"# {TITLE}\nDrop a photo: the model {_called(name, revision, own)} draws a box round each of the things "
+            f"it knows: {some}."
         )
-        if classifier:
-            self.heading += f" What is in a box is then named by {_called(classifier, classifier_revision)}."
-        self.text = f"{_score(detector)}\n\n{intended_use(text)}"
+        if classifier and detector.unnamed:
+            self.heading += (
+                f" What is in a box gets no further name: the classifier {plain(classifier)} needs "
+                f"{plain(detector.unnamed)}, which is not installed here; an export of it does not."
+            )
+        elif classifier:
+            named = _called(classifier, classifier_revision, detector.namer_folder)
+            self.heading += f" What is in a box is then named by {named}."
+        self.text = f"{_score(detector)}\n\n{of_export(detector.form)}{intended_use(text)}"
 
 
-def _called(name: str, revision: str | None) -> str:
-    """A model with a link to its card and its licence."""
-    told = backbones.describe(name, revision)
+def _called(name: str, revision: str | None, export: Path | None) -> str:
+    """A model with a link to its card and its licence; `export`: where its files lie if it is one."""
+    told = described(name, revision, export)
     shown = plain(str(name if told["kind"] == "hub" else told["name"]))
     link = f"[{shown}]({constants.ENDPOINT}/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
     return f"{link} (licence: {plain(str(told['license']))})"

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from detector import Found, Seen
-
-from hf_fashion.cropping import MOST
+from found import MOST, Found, Seen
 
 COLOURS, LINES = 7, 3  # classes that look different: of page.css
 WAITING = '<p class="waiting">Drop a photo: its boxes and crops appear here.</p>'

@@ -5,7 +5,8 @@
     MODEL=runs/mine CLASSIFIER=org/dresses python app.py
 
 The model is what MODEL names (a Hub id, a folder); else the first of `models` in README.md, which is how a Space says
-it. With CLASSIFIER, a model of one label a photo, each crop is named by it, too.
+it. With CLASSIFIER, a model of one label a photo, each crop is named by it, too. Exports (`hf-fashion export`) answer
+without torch.
 """
 
 import math
@@ -20,10 +21,10 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before gradio is imported
 import answers
 import gradio as gr
 from about import TITLE, About
-from detector import FLOOR, Detector
+from detector import Detector
+from found import FLOOR, USUAL
 from huggingface_hub import metadata_load
 
-from hf_fashion.cropping import USUAL
 from hf_fashion.errors import InputError
 from hf_fashion.serving import MAX_BYTES, Page, not_loaded, only_uploads, own_examples, upload
 

@@ -1,14 +1,14 @@
 """What the page says of its index and of its model."""
 
+from pathlib import Path
 from urllib.parse import quote
 
 from columns import READ
 from huggingface_hub import ModelCard, constants
 from retriever import Retriever, Settings
 
-from hf_fashion import backbones
 from hf_fashion.backbones.sources import ENCODER_FILES, find
-from hf_fashion.serving import intended_use, plain
+from hf_fashion.serving import described, intended_use, of_export, plain
 
 TITLE = "Where is one like this?"
 
@@ -22,7 +22,8 @@ class About:
     """
 
     def __init__(self, settings: Settings, retriever: Retriever) -> None:
-        card = find(retriever.model, retriever.revision, ENCODER_FILES) / "README.md"
+        own = retriever.export
+        card = (own or find(retriever.model, retriever.revision, ENCODER_FILES)) / "README.md"
         text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
         ways = ["Drop a photo"] + ["type words"] * retriever.takes_words
         if settings.speech and retriever.takes_words:
@@ -32,20 +33,25 @@ class About:
         self.title = TITLE
         self.heading = (
             f"# {TITLE}\n{asked}{together}: the page shows which of {len(retriever.index):,} photos are nearest, as "
-            f"{_called(retriever.model, retriever.revision)} sees them."
+            f"{_called(retriever.model, retriever.revision, own)} sees them."
         )
+        if own is not None:
+            self.heading += (
+                " That model runs from an exported file, which reads no words: this page searches by photos."
+            )
         if settings.detector:
             self.heading += (
-                f" Garments in a photo are found by {_called(settings.detector, settings.detector_revision)}."
+                " Garments in a photo are found by "
+                f"{_called(settings.detector, settings.detector_revision, retriever.detector)}."
             )
         if settings.speech and retriever.takes_words:
-            self.heading += f" Speech is heard by {_called(settings.speech, settings.speech_revision)}."
-        self.text = f"{_near(retriever)}\n\n{_counts(retriever)}{intended_use(text)}"
+            self.heading += f" Speech is heard by {_called(settings.speech, settings.speech_revision, None)}."
+        self.text = f"{_near(retriever)}\n\n{_counts(retriever)}{of_export(retriever.form)}{intended_use(text)}"
 
 
-def _called(name: str, revision: str | None) -> str:
-    """A model with a link to its card and its licence."""
-    told = backbones.describe(name, revision)
+def _called(name: str, revision: str | None, export: Path | None) -> str:
+    """A model with a link to its card and its licence; `export`: where its files lie if it is one."""
+    told = described(name, revision, export)
     shown = plain(str(name if told["kind"] == "hub" else told["name"]))
     link = f"[{shown}]({constants.ENDPOINT}/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
     return f"{link} (licence: {plain(str(told['license']))})"

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import columns
+import light
 import numpy as np
 import photos
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from near import LEVEL, SAMPLE, Near
 
-from hf_fashion import backbones, cropping, index
+from hf_fashion import backbones, cropping, exports, index
 from hf_fashion.backbones.encoders import takes_texts
 from hf_fashion.backbones.sources import find, first_line
 from hf_fashion.composed import composed
@@ -100,6 +101,9 @@ class Retriever:
         folder: Where it lies; None of a server.
         model: The encoder's id or folder, and `revision`, its own.
         takes_words: Whether the encoder does.
+        export: Where its files lie if it is an export, which takes none; else None.
+        form: Its format and precision then; else None.
+        detector: Where those of an exported detector lie; else None.
         columns: Of the index, see `columns.read`.
         near: What near means there.
         photos: The photos of what is found.
@@ -119,8 +123,12 @@ class Retriever:
             )  # fmt: skip
         self.model = settings.model or self.index.model
         self.revision = settings.model_revision if settings.model else made_by["revision"]
+        self.export = exports.find(self.model, self.revision)
         try:
-            self.encoder: Any = backbones.load_encoder(self.model, revision=self.revision)
+            self.encoder: Any = (
+                backbones.load_encoder(self.model, revision=self.revision) if self.export is None
+                else light.Encoder(self.model, self.export)
+            )  # fmt: skip
         except InputError as error:
             if settings.model or Path(self.model).exists():
                 raise
@@ -128,16 +136,25 @@ class Retriever:
                 f"the model of INDEX {settings.index}, '{self.model}'", found=error.found,
                 expected="it where it was when the index was made", fix="MODEL=WHERE_IT_IS_NOW python app.py",
             ) from error  # fmt: skip
-        if made_by["hash"]:
+        if made_by["hash"] and self.export is None:
             same = index.identify(self.encoder, self.model, self.revision, normalised=made_by["normalised"])
             self.index.refuse_other(same, f"the model {self.model}")
         self._normalised = bool(made_by["normalised"])
         self._decoder, self._encoding, self._finding = Decoder(), threading.Lock(), threading.Lock()
-        self.takes_words = takes_texts(self.encoder)
+        self.takes_words = self.export is None and takes_texts(self.encoder)
+        self.form = None if self.export is None else self.encoder.net.form
         self.columns = columns.read(self.index, SAMPLE)
         self.near = Near(self.index, self.columns, self.read if self.takes_words else None, composed, settings.far)
         self.photos = photos.Photos(_places(settings.photos, self.folder))
-        self._find = _detector(settings.detector, settings.detector_revision)
+        if self.export is not None:
+            drawn = zip(self.columns.vectors, self.columns.drawn, strict=True)
+            copies = ((vector, self.photos.small(row.get(PICTURE))) for vector, row in drawn)
+            self.encoder.refuse_other(self.index, [*copies])
+        self.detector = exports.find(settings.detector, settings.detector_revision) if settings.detector else None
+        self._find = (
+            _detector(settings.detector, settings.detector_revision) if self.detector is None
+            else light.detector(str(settings.detector), self.detector)
+        )  # fmt: skip
         # Asked again with another filter, a photo does not go through the nets again. No pixels are kept.
         self.garments = lru_cache(_QUERIES)(self._garments)
         self._look = lru_cache(_QUERIES)(self._vector)
