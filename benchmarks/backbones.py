@@ -83,6 +83,11 @@ NETS = {
         "timm/resnet50.a1_in1k", 224, 4, "apache-2.0", "80.4 (Wightman et al. 2021)",
         {"model_type": "timm_wrapper", "architecture": "resnet50"},
     ),
+    "mobilenetv4-small": Net(
+        "timm/mobilenetv4_conv_small.e2400_r224_in1k", 224, 6, "apache-2.0",
+        "73.8, the authors' own weights (Qin et al. 2024)",
+        {"model_type": "timm_wrapper", "architecture": "mobilenetv4_conv_small"},
+    ),
     "vgg16": Net(
         "timm/vgg16.tv_in1k", 224, 13, "bsd-3-clause", f"71.6 ({TIMM_RESULTS})",
         {"model_type": "timm_wrapper", "architecture": "vgg16"},

@@ -43,7 +43,7 @@ NARROW = {
     "resnet50": {"model_args": {"channels": [8, 16, 32, 64], "zero_init_last": False}},
     "vgg16": {"model_args": {"mlp_ratio": 0.01}},
 }
-LARGE = ("inception-v3", "efficientnet-lite0")
+LARGE = ("inception-v3", "efficientnet-lite0", "mobilenetv4-small")
 # The class that the Hub's checkpoint was saved as, where it is not a classifier.
 SAVED_AS = {"vit-base": "ViTModel", "dinov2-small": "Dinov2Model", "siglip2-base": "SiglipModel"}
 # preprocessor_config.json, in the old spelling where the Hub's file has it.
@@ -82,11 +82,14 @@ FIRST = {
     "siglip2-base": ("vision_model.embeddings.", "vision_model.encoder.layers.0."),
     "convnext-tiny": ("convnext.embeddings.", "convnext.encoder.stages.0."),
     "resnet50": ("timm_model.conv1.", "timm_model.bn1.", "timm_model.layer1."),
+    "mobilenetv4-small": ("timm_model.conv_stem.", "timm_model.bn1.", "timm_model.blocks.0."),
     "vgg16": ("timm_model.features.0.", "timm_model.features.2."),
     "inception-v3": ("timm_model.Conv2d_1a_3x3.", "timm_model.Conv2d_2a_3x3.", "timm_model.Conv2d_2b_3x3."),
 }
-HEAD = {"efficientnet-lite0": "timm_model.classifier.", "vgg16": "timm_model.head.fc."} | dict.fromkeys(
-    ("resnet50", "inception-v3"), "timm_model.fc."
+HEAD = (
+    {"vgg16": "timm_model.head.fc."}
+    | dict.fromkeys(("efficientnet-lite0", "mobilenetv4-small"), "timm_model.classifier.")
+    | dict.fromkeys(("resnet50", "inception-v3"), "timm_model.fc.")
 )
 
 
@@ -232,6 +235,7 @@ PUBLISHED = {
     "efficientnet-lite0": (4.65, 0.41), "swin-tiny": (28.29, 4.5), "swin-base": (87.77, 15.4),
     "swinv2-tiny": (28.35, 5.9), "vit-base": (86.57, 17.6), "dinov2-small": (22.06, None),
     "convnext-tiny": (28.59, 4.5), "resnet50": (25.56, 4.1), "inception-v3": (23.83, 5.7),
+    "mobilenetv4-small": (3.77, 0.2),
 }  # fmt: skip
 
 
