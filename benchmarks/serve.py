@@ -101,7 +101,8 @@ def main() -> None:
         model = args.model or sample_export(Path(place))
         several = photos(64)
         sent = [several[number % len(several)] for number in range(args.requests)]
-        expected = [runtime.load(model)(photo) for photo in several]
+        exported = runtime.load(model)
+        expected = [exported(photo) for photo in several]
         ways: dict[str, tuple[str, int]] = {}
         took: dict[str, list[float]] = {}
         right = total = 0
@@ -117,7 +118,7 @@ def main() -> None:
                     if number:  # the first round warms up
                         took.setdefault(name, []).append(spent)
     gate = f"{right} of {total} answers are those of runtime"
-    about = f"{runtime.load(args.model).about['kind'] if args.model else 'retrieval'}, {args.clients} clients at once"
+    about = f"{exported.about['kind']}, {args.clients} clients at once"
     made = [
         lines.line(f"served, {about}", took[peer], took["batches"], unit="ms", gate=gate, passed=right == total,
                    against=against)

@@ -83,7 +83,6 @@ class Answering:
         self.about, self.told = parts.about, parts.told
         self._look, self._tell = parts.look, parts.tell
         self._decoder, self._passes = Decoder(), Passes(parts.run, batch_size, wait)
-        self._opening = ThreadPoolExecutor(cores())
 
     @property
     def kind(self) -> str:
@@ -104,7 +103,9 @@ class Answering:
         if len(photos) == 1:
             seen = [self._open(photos[0], names[0])]
         else:
-            seen = list(self._opening.map(self._open, photos, names))
+            # Threads of its own: those of all requests together could all wait with large photos of one.
+            with ThreadPoolExecutor(min(cores(), len(photos))) as opening:
+                seen = list(opening.map(self._open, photos, names))
         said = self._passes([inputs for inputs, _ in seen])
         return [self._tell(one, size, asked) for one, (_, size) in zip(said, seen, strict=True)]
 

@@ -4,9 +4,11 @@ An array is named by a hash of all that it depends on, so what is there is right
 is `hf_fashion` within the cache of the Hub's libraries (`HF_HOME`), or what `HF_FASHION_CACHE` names.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from hf_fashion.errors import InputError, writing
 
 LIMIT = 20 * 2**30  # bytes of all arrays together; `HF_FASHION_CACHE_GB` says another one
 _UNFINISHED = ".unfinished"
+_ABANDONED = 24 * 3600  # seconds since somebody last wrote into an unfinished array
 
 
 def folder() -> Path:
@@ -39,7 +42,7 @@ def held(name: str) -> np.memmap | None:
     try:
         array: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         os.utime(path)  # what was used last is removed last
-    except (OSError, ValueError):  # not there, or cut off by a full disk: it is made anew
+    except (OSError, ValueError, EOFError):  # not there, or cut short, also to nothing: it is made anew
         return None
     return array
 
@@ -63,6 +66,7 @@ def make(name: str, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.memma
             place.mkdir(parents=True, exist_ok=True)
             _make_room(place, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
             array = open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
+            _reserve(beside)
             fill(array)
             array.flush()
             del array
@@ -82,16 +86,33 @@ def allowed() -> float:
     """Bytes that all arrays together may take."""
     told = os.environ.get("HF_FASHION_CACHE_GB")
     try:
-        return LIMIT if told is None else float(told) * 2**30
+        limit = LIMIT if told is None else float(told) * 2**30
+        if not limit >= 0:
+            raise ValueError
+        return limit
     except ValueError:
         raise InputError(
             "HF_FASHION_CACHE_GB", expected="a number of gigabytes", found=str(told), fix="HF_FASHION_CACHE_GB=20"
         ) from None
 
 
+def _reserve(path: Path) -> None:
+    """Has the disk keep room for all of a file: a write into a map that finds none ends the process (SIGBUS)."""
+    if hasattr(os, "posix_fallocate"):  # not on macOS
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+
+
 def _make_room(place: Path, size: int) -> None:
-    """Removes what was used least lately until an array of so many bytes fits; maps that are open stay readable."""
+    """Removes what was used least lately until an array of so many bytes fits; maps that are open stay readable.
+
+    What a run that was killed left unfinished goes, too, a day later.
+    """
     limit = allowed()
+    for path in place.glob(f"*{_UNFINISHED}"):
+        with contextlib.suppress(OSError):  # another run removed it
+            if time.time() - path.stat().st_mtime > _ABANDONED:
+                path.unlink()
     if size > limit:
         raise InputError(
             f"the cache {place}", expected=f"an array of at most {limit / 2**30:.1f} GB",

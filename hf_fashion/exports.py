@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from huggingface_hub import HfApi, ModelCard, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from PIL import Image
@@ -24,8 +25,11 @@ CALLED = {
     "retrieval": "an encoder of photos",
 }  # fmt: skip
 ENGINES = {"onnx": "ONNX", "openvino": "OpenVINO", "litert": "LiteRT"}
-# Of a repo: the engines' files, and what is beside them (the weights of OpenVINO).
-FILES = [runtime.ABOUT, "README.md", *(f"{Path(name).stem}.*" for name in runtime.FILES.values())]
+# Of a repo: the engines' files, and what is beside them (weights), but no checkpoint that may lie there, too.
+FILES = [
+    runtime.ABOUT, "README.md", *(f"{name}*" for name in runtime.FILES.values()),
+    f"{Path(runtime.FILES['openvino']).stem}.bin",
+]  # fmt: skip
 
 
 def find(model: str | Path, revision: str | None = None) -> Path | None:
@@ -70,12 +74,19 @@ def describe(model: str | Path, folder: Path) -> dict[str, str]:
     on_hub = not Path(model).expanduser().is_dir()
     told = {"name": str(model) if on_hub else folder.resolve().name, "license": UNKNOWN, "card": "",
             "kind": "hub" if on_hub else "folder"}  # fmt: skip
-    try:
-        card = ModelCard((folder / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=True)
-    except (OSError, ValueError):  # none, or one that is no text
+    card = card_of(folder)
+    if card is None:
         return told
     license = card.data.get("license")
     return told | {"license": license if license and isinstance(license, str) else UNKNOWN, "card": card.text}
+
+
+def card_of(folder: Path) -> ModelCard | None:
+    """The card of a model; None where there is none, or one that cannot be read."""
+    try:
+        return ModelCard((folder / "README.md").read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
 
 
 def refuse_other_kind(net: "Net", what: str, kinds: Sequence[str], expected: str) -> None:
@@ -106,16 +117,47 @@ class Net:
         labels: Of the scores, in their order; none of an encoder.
 
     Raises:
-        InputError: See `runtime.load`.
+        InputError: See `runtime.load`; runtime.json and the model do not fit each other: a grey photo is asked about.
     """
 
     def __init__(self, folder: str | Path, *, threads: int | None = None) -> None:
         self.folder = Path(folder).expanduser()
-        loaded = runtime.load(self.folder, threads=threads)
-        self.about: dict[str, Any] = loaded.about
-        self.kind: str = loaded.about["kind"]
-        self.labels: list[str] = list(loaded.about.get("labels") or ())
-        self._run = loaded.run
+        try:
+            loaded = runtime.load(self.folder, threads=threads)
+            self.about: dict[str, Any] = loaded.about
+            self.kind: str = loaded.about["kind"]
+            self.labels: list[str] = list(loaded.about.get("labels") or ())
+            self._run = loaded.run
+            odd = self._odd()
+        except InputError:
+            raise
+        except Exception as error:  # each engine raises something of its own, and runtime.json may say anything
+            line = str(error).partition("\n")[0].replace(str(self.folder), "...")  # pages show it to visitors
+            odd = f"{type(error).__name__}: {line}"
+        if odd:
+            raise InputError(
+                f"the exported model {folder}", expected="its files as hf-fashion export wrote them", found=odd,
+                fix="export it again",
+            )  # fmt: skip
+
+    def _odd(self) -> str:
+        """What does not fit; or it raises whatever it raises."""
+        if self.kind not in CALLED:
+            return f"kind: {self.kind}"
+        if not all(isinstance(label, str) for label in self.labels):
+            return "labels that are no text"
+        made = self.run(self.look(Image.new("RGB", (64, 64), (127, 127, 127))))
+        wanted = len(self.labels)
+        if self.kind == "retrieval":
+            wanted = int(self.about["dimension"])
+        elif self.kind == "attributes":
+            wanted = sum(len(labels) for _, _, labels, _ in groups(self.about))
+            dict(self.about["thresholds"])
+        elif self.kind == "detection":
+            float(self.about["score_threshold"])
+        if len(made) != 1 + (self.kind == "detection") or made[0].shape[-1] != wanted:
+            return f"{wanted} of {self.kind}, and a model that gives {', '.join(str(one.shape[1:]) for one in made)}"
+        return ""
 
     def look(self, photo: Image.Image) -> np.ndarray:
         """A photo, upright RGB, as the net takes it (1, height, width, 3), uint8."""

@@ -18,6 +18,8 @@ from hf_fashion.images import Limits, Source, decode, probe
 
 MAX_BYTES = 20 * 2**20  # of a file; phones make a quarter of that
 LIMITS = Limits(max_bytes=MAX_BYTES)  # 25 megapixels: what phones take, in at most some 300 MB while it is decoded
+# Nets bring the shorter side to some hundred pixels: of a strip of 1 x 20,000 (100 bytes of PNG) that makes gigabytes.
+MAX_ASPECT = 50
 LARGE = 16_000_000  # pixels; phones make 12 million, most of them
 
 Inputs = Mapping[str, Any]  # what a net sees of one photo: each array or tensor (1, ...)
@@ -56,6 +58,8 @@ class Decoder:
                 f"too many pixels, {width:,} x {height:,}. Photos of up to {LIMITS.max_pixels // 10**6} million "
                 "pixels are taken: save a smaller copy, 2,000 pixels wide for instance, and drop that"
             )
+        if max(width, height) > MAX_ASPECT * min(width, height):
+            raise ValueError(f"a strip of {width:,} x {height:,}, longer than {MAX_ASPECT} times its width")
         with self._large if width * height > LARGE else nullcontext(), self._decoding:
             yield decode(photo, limits=LIMITS)
 

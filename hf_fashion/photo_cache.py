@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+import transformers
 from accelerate import PartialState
 from datasets import Dataset, Image
 from PIL import Image as PILImage
@@ -117,7 +119,8 @@ class Prepared:
         stored, self._spec = _stored(rows), input_spec(processor)
         name = cache.name_of(
             kind="prepared", format=_FORMAT, processor=processor.to_dict(), by=type(processor).__name__,
-            torch=torch.__version__, pictures=cache.of_pictures(row["image"] for row in stored),
+            torch=torch.__version__, transformers=transformers.__version__, timm=timm.__version__,
+            pictures=cache.of_pictures(row["image"] for row in stored),
         )  # fmt: skip
 
         first = torch.as_tensor(

@@ -350,7 +350,7 @@ def _has_gpu() -> bool:
 def _plain(dataset: Dataset, schema: pa.Schema) -> tuple[Dataset, pa.Schema]:
     """The rows with their plain columns, names in the place of classes' numbers; and these columns' kinds.
 
-    A column of a name that the model fills is called `<name>_given`.
+    A column of a name that the model fills is called `<name>_given`, with one more `_given` where that is taken, too.
     """
     rows = dataset.with_format(None).cast_column("image", Image(decode=False))
     for name, feature in list(rows.features.items()):
@@ -358,8 +358,12 @@ def _plain(dataset: Dataset, schema: pa.Schema) -> tuple[Dataset, pa.Schema]:
             names: Any = feature
             told = [None if value is None or value < 0 else names.int2str(value) for value in rows[name]]
             rows = rows.remove_columns(name).add_column(name, told, feature=Value("string"))
-    for name in {*schema.names, "error"} & set(rows.column_names):
-        rows = rows.rename_column(name, f"{name}_given")
+    filled = {*schema.names, "error"}
+    for name in [name for name in rows.column_names if name in filled]:
+        new = f"{name}_given"
+        while new in filled or new in rows.column_names:
+            new += "_given"
+        rows = rows.rename_column(name, new)
     stored = rows.features.arrow_schema
     kept = [one for one in stored if one.name != "image" and not pa.types.is_nested(one.type)]
     return rows, pa.schema([pa.field(one.name, one.type) for one in kept])

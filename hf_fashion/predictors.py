@@ -1,5 +1,7 @@
 """What each kind of trained model says of photos, as columns: `predicting.load` calls these."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ def classifier(
     net = net.to(device, memory_format=torch.channels_last).eval()
     names = [str(name) for _, name in sorted(net.config.id2label.items())]
     groups = attributes.of_config(net.config)
-    identity = asked | {"weights": cache.of_tensors(net.state_dict())}
+    identity = asked | _identity(net, processor)
 
     prepare = preparing.Preparer(processor)
 
@@ -72,18 +74,30 @@ def detector(
             made.append({"boxes": told})
         return made
 
-    identity = asked | {"weights": cache.of_tensors(net.state_dict()), "score": least}
+    identity = asked | _identity(net, processor) | {"score": least}
     return Model(BOXES, say, identity)
 
 
 def encoder(model: str | Path, revision: str | None, device: torch.device, asked: dict[str, Any]) -> Model:
     with extra("an encoder", "sentence-transformers", "retrieve"):
         net = backbones.load_encoder(model, revision=revision).to(device)
+    from hf_fashion.index import identify  # seconds, which no other model needs
+
     width = int(net.get_embedding_dimension() or 0)
 
     def say(photos: Sequence[Any]) -> list[Said]:
         made = net.encode(list(photos), batch_size=len(photos), normalize_embeddings=True, show_progress_bar=False)
         return [{"vector": vector} for vector in np.asarray(made, dtype=np.float32)]
 
-    identity = asked | {"weights": cache.of_tensors(net.state_dict())}
+    identity = asked | {"weights": identify(net, str(model), revision)["hash"]}
     return Model(vectors(width), say, identity)
+
+
+def _identity(net: Any, processor: Any) -> dict[str, str]:
+    """Hashes of a net's weights, and of its labels, its thresholds and how photos are prepared: with others of these
+    its answers are others, too."""
+    told = json.dumps([net.config.to_dict(), processor.to_dict()], sort_keys=True, default=str)
+    return {
+        "weights": cache.of_tensors(net.state_dict()),
+        "settings": hashlib.blake2b(told.encode(), digest_size=16).hexdigest(),
+    }

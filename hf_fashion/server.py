@@ -9,6 +9,7 @@ no photo is written to a disk, and nothing of a request is logged.
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -18,13 +19,14 @@ from typing import Annotated, Any
 import hf_fashion
 from hf_fashion.answering import Answering, Asked
 from hf_fashion.errors import InputError, extra
-from hf_fashion.passes import LIMITS, MAX_BYTES
+from hf_fashion.passes import LIMITS, MAX_ASPECT, MAX_BYTES
 
 with extra("a server", "fastapi", "space"):
     from fastapi import FastAPI, Query, Request
     from fastapi.responses import JSONResponse, Response
     from starlette.datastructures import Headers, UploadFile
     from starlette.formparsers import MultiPartException, MultiPartParser
+    from starlette.requests import ClientDisconnect
 
 READING = 60  # seconds that a request may take to arrive
 BYTES = ("image/", "application/octet-stream")  # content types of one photo by itself
@@ -74,9 +76,18 @@ class Refused(Exception):
 
 
 class _InMemory(MultiPartParser):
-    """Starlette's parser, which would write files of more than a megabyte to the disk."""
+    """Starlette's parser, which would write files of more than a megabyte to the disk, and which leaves out the last
+    file of a form that breaks off.
+
+    Attributes:
+        whole: Whether the form's end came.
+    """
 
     spool_max_size = 2**40
+    whole = False
+
+    def on_end(self) -> None:
+        self.whole = True
 
 
 def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
@@ -86,6 +97,7 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
         answering: The model.
         limited: How much is taken at a time.
     """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it quotes what is wrong in a form
     pool = ThreadPoolExecutor(limited.waiting, thread_name_prefix="answer")
     taken = asyncio.Semaphore(limited.waiting)
 
@@ -106,6 +118,10 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
         later = {"Retry-After": "1"} if refused.status == 503 else None
         return JSONResponse({"error": told}, refused.status, headers=later)
 
+    @made.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # which nobody reads; else the log would tell of each
+
     @made.get("/", summary="What the model is, and how much a request may hold")
     async def about() -> dict[str, Any]:
         return _about(answering, limited)
@@ -122,6 +138,12 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
             float | None, Query(ge=0, le=1, description="Lowest score of a detector's boxes; else its own.")
         ] = None,
     ) -> Response:
+        odd = set(request.query_params) - {"top_k", "score"}
+        if odd:
+            raise Refused(422, InputError(
+                "the address", expected="top_k and score alone", found=", ".join(sorted(odd))[:100],
+                fix="/docs says what they are",
+            ))  # fmt: skip
         if taken.locked():
             raise Refused(503, InputError(
                 "this server", expected=f"at most {limited.waiting} requests at a time", found="more",
@@ -174,7 +196,18 @@ async def _photos(request: Request, limited: Limited) -> tuple[list[bytes], list
             "the request", expected=f"a form of at most {limited.photos} files", found=error.message,
             fix="several requests" if many else "curl -F photos=@photo.jpg ADDRESS/predict",
         )) from error  # fmt: skip
-    files = [file for _, file in form.multi_items() if isinstance(file, UploadFile)]
+    if not parser.whole:
+        raise Refused(400, InputError(
+            "the request", expected="a form with its end", found="one that breaks off", fix="send it again"
+        ))  # fmt: skip
+    items = form.multi_items()
+    fields = [name for name, item in items if not isinstance(item, UploadFile)]
+    if fields:
+        raise Refused(400, InputError(
+            "the request", expected="a form with nothing but files", found=f"a field, {fields[0][:100]}",
+            fix="curl -F photos=@photo.jpg ADDRESS/predict?top_k=3",
+        ))  # fmt: skip
+    files = [item for _, item in items if isinstance(item, UploadFile)]
     names = [file.filename or f"photo {number}" for number, file in enumerate(files, 1)]
     for file, name in zip(files, names, strict=True):
         if (file.size or 0) > MAX_BYTES:
@@ -233,7 +266,7 @@ def _about(answering: Answering, limited: Limited) -> dict[str, Any]:
     }
     limits = {
         "photos": limited.photos, "request_bytes": limited.bytes, "photo_bytes": min(MAX_BYTES, limited.bytes),
-        "photo_pixels": LIMITS.max_pixels, "requests_at_a_time": limited.waiting,
+        "photo_pixels": LIMITS.max_pixels, "photo_aspect": MAX_ASPECT, "requests_at_a_time": limited.waiting,
     }  # fmt: skip
     return {
         "model": told["name"], "license": told["license"], "kind": answering.kind, "engine": told["engine"], **more,

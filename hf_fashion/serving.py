@@ -25,8 +25,8 @@ from hf_fashion.images import decode
 from hf_fashion.passes import LIMITS, MAX_BYTES, Decoder, Inputs, Passes, cores
 
 __all__ = [
-    "LIMITS", "LONGEST", "MAX_BYTES", "MOST", "Decoder", "Inputs", "Page", "Passes", "cores", "described",
-    "intended_use", "needing_torch", "not_loaded", "of_export", "only_uploads", "own_examples", "plain",
+    "LIMITS", "LONGEST", "MAX_BYTES", "MOST", "Decoder", "Inputs", "Page", "Passes", "card_text", "cores",
+    "described", "intended_use", "needing_torch", "not_loaded", "of_export", "only_uploads", "own_examples", "plain",
     "spare_a_core", "upload", "without_images",
 ]  # fmt: skip
 
@@ -165,6 +165,12 @@ def of_export(form: str | None) -> str:
     if form is None:
         return ""
     return f"The model runs from an exported file ({form}); its card says how near that is to the original.\n\n"
+
+
+def card_text(folder: Path) -> str:
+    """The text of a model's card; "" where there is none, or one that cannot be read."""
+    card = exports.card_of(folder)
+    return card.text if card else ""
 
 
 def plain(text: str) -> str:

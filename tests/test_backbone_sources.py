@@ -253,6 +253,9 @@ def test_describe_says_what_is_known_and_never_raises(checkpoints, tmp_path, mon
     assert backbones.describe(str(folder))["license"] == "mit"
     (folder / "README.md").write_text("---\nlicense: [\n---\n")
     assert backbones.describe(folder)["license"] == "unknown"
+    for odd in (b"---\nlicense: \xff\n---\n", b"---\n- a list\n---\n"):
+        (folder / "README.md").write_bytes(odd)
+        assert backbones.describe(folder)["license"] == "unknown"
     lite0 = backbones.describe("efficientnet-lite0")
     assert lite0["license"] == "apache-2.0" and lite0["base_model"] is None and lite0["kind"] == "embedded"
     assert backbones.describe("timm/resnet18")["base_model"] == "timm/resnet18.a1_in1k"

@@ -179,7 +179,7 @@ def test_smaller_batches_make_the_batch_again():
     assert [faults.smaller(size) for size in (32, 12, 9, 7, 1)] == [16, 6, 3, 1, 0]
 
 
-@pytest.mark.parametrize("name", ["auto_find_batch_size", "enable_jit_checkpoint"])
+@pytest.mark.parametrize("name", ["auto_find_batch_size", "enable_jit_checkpoint", "dataloader_drop_last"])
 def test_the_trainers_own_answers_are_refused(name, tmp_path):
     with pytest.raises(InputError, match=name):
         training.FashionTrainingArguments(output_dir=str(tmp_path), use_cpu=True, **{name: True})

@@ -1,5 +1,7 @@
 """Features of a frozen backbone, computed once: the head that learns on them is the one that learns on photos."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hf_fashion import backbones, cache, examples, record
 from hf_fashion.errors import InputError
 from hf_fashion.recipes import classify as recipe
 from hf_fashion.tasks import classify
-from hf_fashion.training import FashionTrainingArguments
+from hf_fashion.training import FashionTrainingArguments, features
 from hf_fashion.training.features import Features, Kept, held_for, reason_against
 
 
@@ -154,3 +156,16 @@ def test_the_cache_is_bounded_and_whole_or_not_there(kept, monkeypatch):
     monkeypatch.setenv("HF_FASHION_CACHE_GB", "many")
     with pytest.raises(InputError, match="a number of gigabytes"):
         cache.make("any", (1,), np.float32, lambda array: None)
+
+
+def test_features_of_a_gpu_that_rounds_otherwise_are_others(place, monkeypatch):
+    """`--tf32 False` computes with more bits than the default: what one run kept is not what the other computes."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    model, processor, _ = prepared(place, "vit")
+
+    def told(tf32, device="cuda"):
+        args = SimpleNamespace(device=torch.device(device), mixed_precision="no", tf32=tf32)
+        return features.about(model, processor, args, {})
+
+    assert told(True) != told(False) and told(True) == told(True)
+    assert told(True, "cpu") == told(False, "cpu")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from datasets import Dataset
+from datasets import Image as DatasetImage
 from PIL import Image
 from tiny import photos, tiny
 from transformers import pipeline
@@ -101,8 +103,6 @@ def test_a_photo_that_cannot_be_read_has_a_row_that_says_why(place, tmp_path, ca
 
 
 def test_a_broken_file_of_a_folder_has_a_row_too(place, tmp_path):
-    import shutil
-
     shutil.copytree(place / "photos" / "test", tmp_path / "photos")
     (tmp_path / "photos" / "circle" / "1.png").write_bytes(b"")
     done = recipe.main([str(place / "vit"), str(tmp_path / "photos"), "-o", str(tmp_path / "out.parquet")])
@@ -188,8 +188,6 @@ def test_no_split_is_left_out(place, tmp_path):
         recipe.Arguments(model="m", dataset=str(tmp_path / "photos"), output_file="x.parquet")
     )
     assert dataset["split"] == ["train"] * 6 + ["validation"] * 3 + ["test"] * 3
-    import shutil
-
     shutil.rmtree(tmp_path / "photos" / "train")
     (tmp_path / "photos" / "validation" / "circle" / "0.png").write_bytes(b"")
     dataset, report = recipe.read(
@@ -201,3 +199,38 @@ def test_no_split_is_left_out(place, tmp_path):
     (tmp_path / "photos" / "test").rename(tmp_path / "photos" / "validation")
     dataset, _ = recipe.read(recipe.Arguments(model="m", dataset=str(tmp_path / "photos"), output_file="x.parquet"))
     assert len(dataset) == 3 and "split" not in dataset.column_names
+
+
+def test_columns_of_an_earlier_answer_are_kept(place, tmp_path):
+    """Their names are those of the model, and so are those that they would get."""
+    model = predicting.load(place / "vit")
+    row = {
+        "image": str(place / "photos" / "test" / "circle" / "0.png"),
+        "label": "a",
+        "label_given": "b",
+        "error": "c",
+    }
+    dataset = Dataset.from_list([row | {"source_row": "0"}]).cast_column("image", DatasetImage())
+    predicting.catalogue(model, dataset, tmp_path / "out.parquet")
+    [told] = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (told["label_given_given"], told["label_given"], told["error_given"]) == ("a", "b", "c")
+    assert told["label"] not in ("a", "b") and told["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "change"),
+    [
+        ("vit", "config.json", {"id2label": {"0": "x", "1": "y", "2": "z"}, "label2id": {"x": 0, "y": 1, "z": 2}}),
+        ("vit", "preprocessor_config.json", {"image_mean": [0.1, 0.1, 0.1]}),
+        ("attributes", "config.json", {"thresholds": {"tags: new": 0.9, "tags: old": 0.9}}),
+    ],
+)
+def test_a_model_that_answers_otherwise_does_not_go_on(kind, file, change, place, tmp_path):
+    """With the same weights, in the same folder."""
+    shutil.copytree(place / kind, tmp_path / "net")
+    before = predicting.load(tmp_path / "net").identity
+    assert predicting.load(tmp_path / "net").identity == before
+    told = json.loads((tmp_path / "net" / file).read_text())
+    (tmp_path / "net" / file).write_text(json.dumps(told | change))
+    after = predicting.load(tmp_path / "net").identity
+    assert after["weights"] == before["weights"] and after != before

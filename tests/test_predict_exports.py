@@ -119,6 +119,40 @@ def test_another_export_does_not_go_on_with_what_one_began(place, tmp_path):
     assert predicting.load(place["vit-export"]).identity == model.identity
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"kind": "other"}, "kind: other"), ({"labels": ["a"]}, "1 of classification"), ({"batch": -1}, "gives"),
+        ({"labels": [1, 2, 3]}, "no text"), ({"input": None}, "TypeError"), ({"outputs": ["none"]}, "none"),
+        ({"kind": "attributes"}, "groups"), ({"kind": "detection", "score_threshold": 0.5}, "3 of detection"),
+    ],
+)  # fmt: skip
+def test_an_export_whose_files_do_not_fit_is_told_at_the_start(change, told, place, tmp_path):
+    shutil.copytree(place["vit-export"], tmp_path / "odd")
+    about = json.loads((tmp_path / "odd" / "runtime.json").read_text())
+    (tmp_path / "odd" / "runtime.json").write_text(json.dumps(about | change))
+    with pytest.raises(InputError) as error:
+        exports.Net(tmp_path / "odd")
+    assert told in error.value.found and error.value.fix == "export it again"
+
+
+def test_a_broken_file_is_told_without_its_place(place, tmp_path):
+    """The page of a Space shows it."""
+    shutil.copytree(place["vit-export"], tmp_path / "cut")
+    (tmp_path / "cut" / "model.onnx").write_bytes(b"cut")
+    with pytest.raises(InputError) as error:
+        exports.Net(tmp_path / "cut")
+    assert "InvalidProtobuf" in error.value.found and str(tmp_path) not in error.value.found
+
+
+@pytest.mark.parametrize("card", [b"\xff\xfe", b"---\nlicense: [a\n---\n", b"---\n- a\n---\n", None])
+def test_a_card_that_cannot_be_read_is_none(card, place, tmp_path):
+    if card is not None:
+        (tmp_path / "README.md").write_bytes(card)
+    told = exports.describe(tmp_path, tmp_path)
+    assert told == {"name": tmp_path.name, "license": "unknown", "card": "", "kind": "folder"}
+
+
 def test_no_torch_is_imported(place, tmp_path):
     """From photos to the file."""
     code = f"""
@@ -157,7 +191,7 @@ def test_what_cannot_be_is_refused(kind, settings, told, place, tmp_path):
 
 def test_an_export_of_the_hub_is_found_and_a_model_is_none(hub, place, monkeypatch):
     files = {path.name: path.read_bytes() for path in place["vit-export"].iterdir() if path.is_file()}
-    hub.create("ada/light", files=files | {"other.bin": b"x"})
+    hub.create("ada/light", files=files | {"other.bin": b"x", "model.safetensors": b"x"})
     hub.create("ada/net", files={path.name: path.read_bytes() for path in place["vit"].iterdir()})
     folder = exports.find("ada/light")
     assert {path.name for path in folder.iterdir()} == {"runtime.json", "model.onnx", "README.md"}

@@ -136,7 +136,7 @@ def test_what_the_model_is(started, place):
     )
     assert told["limits"] == {
         "photos": 4, "request_bytes": 2**20, "photo_bytes": 2**20, "photo_pixels": 25_000_000,
-        "requests_at_a_time": 64,
+        "photo_aspect": 50, "requests_at_a_time": 64,
     }  # fmt: skip
     assert told["license"] and started.client.get("/health").json() == {"status": "ok"}
     assert "swagger" in started.client.get("/docs").text
@@ -179,6 +179,22 @@ def test_a_pass_waits_no_longer_than_it_must():
     assert 0.09 < time.monotonic() - began < 5
 
 
+def test_large_photos_of_one_request_hold_up_no_other(place, photos, monkeypatch):
+    """However few the cores."""
+    monkeypatch.setenv("CPU_CORES", "1")
+    model = Answering(place["vit-export"])
+    noise = large(4_100, 4_000)
+    with model._decoder._large, ThreadPoolExecutor(2) as pool:  # as if another large one was decoded just now
+        held = pool.submit(model, [noise, noise], "ab", Asked())
+        time.sleep(0.2)
+        try:
+            told = pool.submit(model, photos[:2], "cd", Asked()).result(timeout=20)
+        finally:
+            model._decoder._large.release()
+        assert len(told) == 2 and len(held.result(timeout=20)) == 2
+        model._decoder._large.acquire()
+
+
 def test_who_comes_when_all_places_are_taken_is_told_to_come_later(place, photos):
     model = Answering(place["vit-export"])
     go, run, entered = threading.Event(), model._passes._run, threading.Semaphore(0)
@@ -194,8 +210,9 @@ def test_who_comes_when_all_places_are_taken_is_told_to_come_later(place, photos
         assert entered.acquire(timeout=20)
         second = pool.submit(one.send_one, photos[1])
         deadline = time.monotonic() + 20
-        while (told := one.send_one(photos[2])).status_code != 503 and time.monotonic() < deadline:
-            pass
+        while not model._passes._waiting and time.monotonic() < deadline:  # until the second is there, too
+            time.sleep(0.01)
+        told = one.send_one(photos[2])
         assert told.status_code == 503 and told.headers["retry-after"] == "1"
         assert told.json()["error"]["found"] == "more" and one.client.get("/health").status_code == 200
         go.set()
@@ -206,10 +223,14 @@ def test_who_comes_when_all_places_are_taken_is_told_to_come_later(place, photos
 # What is refused
 
 
-def large(side):
+def large(width, height):
     buffer = BytesIO()
-    Image.new("1", (side, side)).save(buffer, "PNG")
+    Image.new("1", (width, height)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+PART = b'--x\r\nContent-Disposition: form-data; name="p"; filename="a.png"\r\n\r\n' + png(1) + b"\r\n"
+BROKEN_OFF = PART + PART.removesuffix(b"\r\n")  # the second file has no end
 
 
 @pytest.mark.parametrize(
@@ -217,7 +238,12 @@ def large(side):
     [
         (lambda s: s.send_one(b"<html>"), 422, "HTML"),
         (lambda s: s.send(png(1), b"nothing"), 422, "1.png"),
-        (lambda s: s.send_one(large(13_300)), 422, "too many pixels"),
+        (lambda s: s.send_one(large(13_300, 13_300)), 422, "too many pixels"),
+        (lambda s: s.send_one(large(1, 20_000)), 422, "a strip of 1 x 20,000"),
+        (lambda s: s.send_one(BROKEN_OFF, "multipart/form-data; boundary=x"), 400, "breaks off"),
+        (lambda s: s.send_one(b"quoted", "multipart/form-data; boundary=x"), 400, "Invalid multipart"),
+        (lambda s: s.client.post("/predict", data={"top_k": "3"}, files={"c": png(1)}), 400, "a field, top_k"),
+        (lambda s: s.send_one(png(1), topk=3), 422, "topk"),
         (lambda s: s.send_one(b""), 400, "an empty request"),
         (lambda s: s.send(*[png(1)] * 5), 413, "at most 4 files"),
         (lambda s: s.send_one(bytes(2**20 + 1)), 413, "at most 1 MB"),
@@ -252,7 +278,17 @@ def test_no_photo_reaches_a_disk_or_a_log(place, monkeypatch, caplog, capfd):
         form = [("photos", ("secret-name.png", buffer.getvalue(), "image/png"))]
         assert one.client.post("/predict", files=form).status_code == 200
         assert one.send(b"not a photo").status_code == 422
-    assert not rolled and "secret-name" not in caplog.text + "".join(capfd.readouterr())
+        assert one.send_one(b"quoted", "multipart/form-data; boundary=x").status_code == 400
+        with socket.create_connection(one.socket.getsockname()) as gone:  # who breaks off while it sends
+            gone.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\nab"
+            )
+            time.sleep(0.2)
+        deadline = time.monotonic() + 20
+        while one.server.server_state.tasks and time.monotonic() < deadline:
+            time.sleep(0.01)
+    logged = caplog.text + "".join(capfd.readouterr())
+    assert not rolled and not any(word in logged for word in ("secret-name", "boundary character", "Traceback"))
 
 
 # The word

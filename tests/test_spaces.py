@@ -706,6 +706,12 @@ def test_an_export_may_know_when_it_is_unsure(place, tmp_path):
     assert said.sure is False and "95 in 100" in About("x", None, export).text
 
 
+def test_a_page_needs_no_card_that_can_be_read(place, tmp_path):
+    folder = shutil.copytree(place["vit-export"], tmp_path / "net")
+    (folder / "README.md").write_bytes(b"---\nlicense: [a\n---\n\xff")
+    assert "licence: unknown" in About(str(folder), None, app.load(str(folder), None)).heading
+
+
 def test_another_kind_of_export_and_a_lack_of_torch_are_told(place, monkeypatch):
     with pytest.raises(InputError, match="an export that is a detector"):
         app.load(str(place["detector-export"]), None)

@@ -29,6 +29,7 @@ from transformers import (
     TimmWrapperConfig,
     TimmWrapperForImageClassification,
 )
+from yaml import YAMLError
 
 from hf_fashion.errors import InputError
 
@@ -418,7 +419,10 @@ def _license(folder: Path) -> dict[str, str | None]:
     card = folder / "README.md"
     if not card.is_file():
         return {}
-    license = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")
+    try:
+        license = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).data.get("license")
+    except (OSError, ValueError, YAMLError):  # bad bytes, a list in the place of values
+        return {"license": "unknown"}
     return {"license": license if license and isinstance(license, str) else "unknown"}
 
 

@@ -104,7 +104,7 @@ def make(
         The content of parity.json.
 
     Raises:
-        InputError: It agrees in less; parity.json is there, and no model.
+        InputError: It agrees in less, or nothing was there to agree on; parity.json is there, and no model.
     """
     refuse_pair(form, precision)
     refuse_shapes(original, form)
@@ -117,6 +117,7 @@ def make(
     differ = shown.refuse_differences(original.shown, original.processor, first)
     threads = torch.get_num_threads()
     tries: list[dict[str, Any]] = []
+    taken: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as place, writing(f"the export in {folder}"):
         plain = Path(place) / ("float.tflite" if form == "litert" else "float.onnx")
         if form == "litert":
@@ -145,7 +146,7 @@ def make(
                 convert(path, folder, form, precision)
                 return parity.compare(about, known, found(rows), parity.Truth())
 
-            tries = _in_int8(plain, about, photos.calibration, attempt, least, limits)
+            tries, taken = _in_int8(plain, about, photos.calibration, attempt, least, limits)
         else:
             convert(plain, folder, form, precision)
         answers = found(photos.measured)
@@ -159,10 +160,10 @@ def make(
     )  # fmt: skip
     report = {
         "format": form, "precision": precision, "least_agreement": least,
-        "passed": bool(best["agreement"] >= least), **best,
+        "passed": bool(best["n"] and best["agreement"] >= least), **best,
         "splits": list(dict.fromkeys(photos.splits)),
         "test": on_test,
-        "in_float": tries[-1]["in_float"] if tries else [], "deciding_in_float": tries[-1]["deciding"] if tries else 0,
+        "in_float": taken.get("in_float", []), "deciding_in_float": taken.get("deciding", 0),
         "tries": tries, "tried_on": "validation" if len(photos.of("validation")) else "training",
         "pixels": differ, "calibration_photos": 0 if precision != "int8" else _count(photos.calibration),
         "bytes": {"original": _weights(original), "exported": _size(folder, form)},
@@ -177,7 +178,8 @@ def make(
             expected=f"the original's answers for {least:.0%} of the photos (--least_agreement {least:g})",
             found=parity.in_words(best) + (f"; the best of {len(tries)} tries" if len(tries) > 1 else ""),
             fix=f"read {folder / REPORT}; another --precision"
-            + (", or more --calibration_photos" if precision == "int8" else "") + "; or a lower --least_agreement",
+            + (", or more --calibration_photos" if precision == "int8" else "") + "; or a lower --least_agreement"
+            if best["n"] else "photos in which the model finds something, or a model that is surer",
         )  # fmt: skip
     if form == "litert" and "labels" in about:
         lines = [" ".join(label.split()) for label in about["labels"]]
@@ -188,9 +190,13 @@ def make(
 def _in_int8(
     plain: Path, about: Mapping[str, Any], calibration: Dataset, attempt: Callable[[Path], dict[str, Any]],
     least: float, limits: images.Limits,
-) -> list[dict[str, Any]]:  # fmt: skip
-    """Tries all blocks in int8, then with more and more of the sensitive ones in float; the last try is what is
-    left in the folder: the first that agrees, or else the one that agrees most."""
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:  # fmt: skip
+    """Tries all blocks in int8, then with more and more of the sensitive ones in float.
+
+    Returns:
+        The tries in their order, and the one that is left in the folder: the first that agrees, or else the one that
+        agrees most.
+    """
     pixels = [
         runtime.pixels(photo, about["input"])[None] for batch in parity.decoded(calibration, limits) for photo in batch
     ]
@@ -218,7 +224,7 @@ def _in_int8(
         return tries[-1]["agreement"] >= least
 
     if attempted([], {}):
-        return tries
+        return tries, tries[0]
     moved = sensitivity.sensitivity(quantizer, about)
     blocks = list(moved)
     ends = [next(iter(quantizer.blocks)), list(quantizer.blocks)[-1]]  # the first and the last layer cost little
@@ -230,8 +236,7 @@ def _in_int8(
     if best is not tries[-1]:
         sensitivity.write(quantizer, path, best["in_float"])
         attempt(path)
-        tries.append(best)
-    return tries
+    return tries, best
 
 
 def convert(path: Path, folder: Path, form: str, precision: str) -> None:

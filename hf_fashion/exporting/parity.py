@@ -139,8 +139,8 @@ def _labels(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
     rows = np.arange(len(a))
     figures = {"of": "photos with the same label", "n": len(a), "agreement": float((a == b).mean())}
     figures |= _drift(expected.told[rows, a], found.told[rows, a])  # of the label that the original says
-    if truth.labels is not None:
-        known = truth.labels >= 0
+    # Of some of the photos, as those of one split, perhaps none has a class of the model.
+    if truth.labels is not None and (known := truth.labels >= 0).any():
         for name, told in (("original", a), ("exported", b)):
             figures[f"{name}/accuracy"] = float((told == truth.labels)[known].mean())
     return figures

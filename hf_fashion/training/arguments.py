@@ -76,6 +76,7 @@ class FashionTrainingArguments(TrainingArguments):
             ("enable_jit_checkpoint", self.enable_jit_checkpoint, "SIGTERM saves without it", "leave it out"),
             ("prediction_loss_only", self.prediction_loss_only, "nothing could be measured", "leave it out"),
             ("batch_eval_metrics", self.batch_eval_metrics, "metrics here see all rows at once", "leave it out"),
+            ("dataloader_drop_last", self.dataloader_drop_last, "evaluations would lose photos", "leave it out"),
             ("bf16_full_eval", self.bf16_full_eval, "it would leave the net in half precision", "--bf16 True"),
             ("fp16_full_eval", self.fp16_full_eval, "it would leave the net in half precision", "--fp16 True"),
             ("fsdp", self.fsdp, "not supported: these models fit on one device", "leave it out"),

@@ -117,7 +117,7 @@ def about(
         "net": type(model).__name__, "config": config, "weights": cache.of_tensors(tensors),
         "processor": processor.to_dict(), "precision": args.mixed_precision, "device": _device(args),
         "threads": torch.get_num_threads(), "torch": torch.__version__, "transformers": transformers.__version__,
-        "timm": timm.__version__,
+        "timm": timm.__version__, "attention": getattr(model.config, "_attn_implementation", None),
     }  # fmt: skip
 
 
@@ -270,5 +270,5 @@ def _of_labels(name: str) -> bool:
 def _device(args: TrainingArguments) -> str:
     kind = args.device.type
     if kind == "cuda":
-        return torch.cuda.get_device_name(args.device)
+        return f"{torch.cuda.get_device_name(args.device)}, --tf32 {args.tf32}"
     return f"{kind} {torch.backends.cpu.get_cpu_capability()}" if kind == "cpu" else kind

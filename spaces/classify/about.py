@@ -3,9 +3,9 @@
 from typing import Any
 from urllib.parse import quote
 
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import constants
 
-from hf_fashion.serving import described, intended_use, of_export, plain
+from hf_fashion.serving import card_text, described, intended_use, of_export, plain
 
 TITLE = "What is in the photo?"
 NOT_MEASURED = "How sure its answers are was not measured for this model: a high score may be wrong, too."
@@ -22,8 +22,7 @@ class About:
 
     def __init__(self, name: str, revision: str | None, classifier: Any) -> None:
         told = described(name, revision, classifier.folder if classifier.form else None)
-        card = classifier.folder / "README.md"
-        text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
+        text = card_text(classifier.folder)
         shown = plain(str(name if told["kind"] == "hub" else told["name"]))
         link = f"[{shown}]({constants.ENDPOINT}/{quote(name)})" if told["kind"] == "hub" else f"**{shown}**"
         licence = plain(str(told["license"]))

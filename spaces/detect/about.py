@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 from detector import Detector
 from found import USUAL
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import constants
 
-from hf_fashion.serving import described, intended_use, of_export, plain
+from hf_fashion.serving import card_text, described, intended_use, of_export, plain
 
 TITLE = "What is worn in the photo?"
 
@@ -27,8 +27,7 @@ class About:
         self, name: str, revision: str | None, detector: Detector, classifier: str | None = None,
         classifier_revision: str | None = None,
     ) -> None:  # fmt: skip
-        card = detector.folder / "README.md"
-        text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
+        text = card_text(detector.folder)
         names = [*dict.fromkeys(detector.labels)]
         some = ", ".join(map(plain, names[:15])) + (", ..." if len(names) > 15 else "")
         own = detector.folder if detector.form else None

@@ -4,11 +4,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 from columns import READ
-from huggingface_hub import ModelCard, constants
+from huggingface_hub import constants
 from retriever import Retriever, Settings
 
 from hf_fashion.backbones.sources import ENCODER_FILES, find
-from hf_fashion.serving import described, intended_use, of_export, plain
+from hf_fashion.serving import card_text, described, intended_use, of_export, plain
 
 TITLE = "Where is one like this?"
 
@@ -23,8 +23,7 @@ class About:
 
     def __init__(self, settings: Settings, retriever: Retriever) -> None:
         own = retriever.export
-        card = (own or find(retriever.model, retriever.revision, ENCODER_FILES)) / "README.md"
-        text = ModelCard(card.read_text(encoding="utf-8"), ignore_metadata_errors=True).text if card.is_file() else ""
+        text = card_text(own or find(retriever.model, retriever.revision, ENCODER_FILES))
         ways = ["Drop a photo"] + ["type words"] * retriever.takes_words
         if settings.speech and retriever.takes_words:
             ways.append("speak")
