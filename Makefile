@@ -20,6 +20,8 @@ install: .venv/installed  ## the library, editable, with the tools of its tests,
 	$(if $(TORCH_INDEX),$(BIN)/python -m pip install torch torchvision --index-url $(TORCH_INDEX))
 	@echo "installing hf_fashion and what it needs (several GB with the CUDA build of torch; see README) ..."
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# By itself: pip cannot resolve its pins together with all the others in one step.
+	$(BIN)/python -m pip install --quiet --editable '.[litert]'
 	@touch $@
 
 classify: install  ## fine-tune a classifier on the sample photos: 3 minutes on 2 cores, no Hub
