@@ -175,10 +175,10 @@ def test_suppression_is_that_of_torchvision():
         box = np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1)
         score, label = np.sort(random.random(60))[::-1].copy(), random.integers(0, 3, 60)
         expected = batched_nms(*map(torch.as_tensor, (box, score, label)), 0.4).tolist()
-        assert runtime._suppressed(box, label, 0.4) == expected
+        assert runtime.suppressed(box, label, 0.4) == expected
     same = np.tile(box[:1], (3, 1))
-    assert runtime._suppressed(same, np.zeros(3, int), 1.0) == [0, 1, 2]  # 1: all are kept
-    assert runtime._suppressed(np.zeros((0, 4)), np.zeros(0, int), 0.5) == []
+    assert runtime.suppressed(same, np.zeros(3, int), 1.0) == [0, 1, 2]  # 1: all are kept
+    assert runtime.suppressed(np.zeros((0, 4)), np.zeros(0, int), 0.5) == []
 
 
 @pytest.mark.parametrize("kind", ["rt_detr", "detr", "conditional_detr"])
@@ -254,7 +254,7 @@ def test_photos_are_decoded_as_everywhere(tmp_path):
 
 def test_a_net_of_one_photo_at_a_time(tmp_path, monkeypatch):
     model = runtime.load(identity(tmp_path / "model", batch=1))
-    run, seen = model._run, []
+    run, seen = model.run, []
     monkeypatch.setattr(model, "_run", lambda pixels: seen.append(len(pixels)) or run(pixels))
     assert len(model([Image.new("RGB", (5, 5))] * 3, batch_size=8)) == 3 and seen == [1, 1, 1]
 
