@@ -255,7 +255,7 @@ def test_photos_are_decoded_as_everywhere(tmp_path):
 def test_a_net_of_one_photo_at_a_time(tmp_path, monkeypatch):
     model = runtime.load(identity(tmp_path / "model", batch=1))
     run, seen = model.run, []
-    monkeypatch.setattr(model, "_run", lambda pixels: seen.append(len(pixels)) or run(pixels))
+    monkeypatch.setattr(model, "run", lambda pixels: seen.append(len(pixels)) or run(pixels))
     assert len(model([Image.new("RGB", (5, 5))] * 3, batch_size=8)) == 3 and seen == [1, 1, 1]
 
 
