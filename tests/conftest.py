@@ -52,8 +52,12 @@ LONG = (
 )  # fmt: skip
 
 
+# It loads JAX, which runs threads: a process that is forked after it may hang.
+LAST = "test_export_litert"
+
+
 def pytest_collection_modifyitems(items):
-    order = {name: number for number, name in enumerate(LONG)}
+    order = {name: number for number, name in enumerate(LONG)} | {LAST: len(LONG) + 1}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))  # stable
 
 

@@ -784,10 +784,9 @@ def test_a_visitor_searches_by_photo_by_garment_and_by_words(visit, blue, client
     garments = page.locator("#garments label")
     assert garments.count() > 1 and "Search with" in page.locator("#garments legend").inner_text()
     before = [card.inner_text() for card in cards.all()]
+    whole = page.locator(".found").inner_text()  # read before the click, or the new answer may be there already
     garments.nth(1).locator("input").check()
-    page.wait_for_function(
-        "old => document.querySelector('#answers .found').innerText !== old", arg=page.locator(".found").inner_text()
-    )
+    page.wait_for_function("old => document.querySelector('#answers .found').innerText !== old", arg=whole)
     garments.nth(0).locator("input").check()
     page.wait_for_function("old => document.querySelector('#answers .found > li').innerText === old", arg=before[0])
     garments.nth(1).locator("input").check()
