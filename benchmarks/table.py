@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from tqdm.auto import tqdm
 
 HERE = Path(__file__).parent
 # Name -> the script, its settings, and whether it takes `--dataset`.
@@ -45,7 +46,6 @@ def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     command += ["--dataset", args.data] if of_photos and args.data else []
     command += ["--model", args.model] if name == "export" and args.model else []
     env = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    print(f"{name} ...", file=sys.stderr)
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     told.with_suffix(".txt").write_text(done.stdout, encoding="utf-8")
     if done.returncode:
@@ -92,12 +92,15 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="Some of the lines.")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    lines = [one for name in args.only or BENCHMARKS for one in measured(name, args)]
-    told = f"{lines[0]['machine']}, one thread\n\n{table(lines)}\n"
+    lines: list[dict[str, Any]] = []
+    for name in tqdm(args.only or BENCHMARKS, desc="benchmarks", unit="benchmark"):
+        lines += measured(name, args)
+        told = f"{lines[0]['machine']}, one thread\n\n{table(lines)}\n"
+        # After each, since one that fails after two hours must not take the others' figures with it.
+        (args.output / "table.md").write_text(told, encoding="utf-8")
+        (args.output / "lines.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
+        drawn(lines).savefig(args.output / "ratios.png", dpi=130)
     print(told)
-    (args.output / "table.md").write_text(told, encoding="utf-8")
-    (args.output / "lines.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
-    drawn(lines).savefig(args.output / "ratios.png", dpi=130)
 
 
 if __name__ == "__main__":
