@@ -152,7 +152,7 @@ class Prepared:
         with PartialState().main_process_first():
             found = cache.held(name)
             shape = (len(stored), 3, self._spec.height, self._spec.width)
-            self._bytes = cache.make(name, shape, np.uint8, fill) if found is None else found
+            self._bytes = np.asarray(cache.make(name, shape, np.uint8, fill) if found is None else found)
 
     def _back(self, numbers: torch.Tensor) -> torch.Tensor:
         mean, std = (torch.tensor(one)[:, None, None] for one in (self._spec.mean, self._spec.std))
@@ -170,7 +170,13 @@ class Prepared:
 
     def __getitem__(self, rows: int | slice | Sequence[int]) -> torch.Tensor:
         """Bytes (3, height, width) of a row, or (rows, 3, height, width)."""
-        return torch.from_numpy(np.array(self._bytes[rows]))
+        if isinstance(rows, int | slice):
+            return torch.from_numpy(np.array(self._bytes[rows]))
+        # Row by row: numpy's own way of picking rows takes more than twice the time.
+        made = np.empty((len(rows), *self._bytes.shape[1:]), dtype=np.uint8)
+        for row, out in zip(rows, made, strict=True):
+            out[:] = self._bytes[row]
+        return torch.from_numpy(made)
 
 
 class Inexact(Exception):

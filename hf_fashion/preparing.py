@@ -126,15 +126,15 @@ def _numbers(
 
 
 def _in_steps(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.div(pixels, 255, out=out).sub_(mean).div_(std)  # timm's, and torchvision's transforms
+    out.copy_(pixels).div_(255).sub_(mean).div_(std)  # timm's, and torchvision's transforms
 
 
 def _at_once(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.sub(pixels, mean * 255, out=out).div_(std * 255)  # transformers' with torchvision
+    out.copy_(pixels).sub_(mean * 255).div_(std * 255)  # transformers' with torchvision
 
 
 def _scaled(pixels: torch.Tensor, mean: torch.Tensor, std: torch.Tensor, out: torch.Tensor) -> None:
-    torch.mul(pixels, 1 / 255, out=out).sub_(mean).div_(std)  # transformers' with Pillow
+    out.copy_(pixels).mul_(1 / 255).sub_(mean).div_(std)  # transformers' with Pillow
 
 
 WAYS: tuple[Way, ...] = (_at_once, _in_steps, _scaled)
