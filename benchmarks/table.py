@@ -5,7 +5,8 @@
 
 `--data` is a folder of photos that `data.load` reads; without it the 400 photos that ship with the package. Prints a
 table of peer, ours, the ratio with its least and most over the rounds, and the gate beside it; leaves the table, what
-each benchmark printed, `lines.json` and `ratios.png` in `--output`. A gate that does not hold voids its ratio.
+each benchmark printed, `lines.json` and `ratios.png` in `--output`. A gate that does not hold voids its ratio. With
+`--only` some are measured anew, and the figures of the others that are in `--output` stay in the table.
 """
 
 import argparse
@@ -39,9 +40,10 @@ BENCHMARKS: dict[str, tuple[str, list[str], bool]] = {
 }
 
 
-def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
+def measure(name: str, args: argparse.Namespace) -> None:
+    """Runs a benchmark, which leaves its figures and what it printed in `--output`."""
     script, settings, of_photos = BENCHMARKS[name]
-    told = args.output / f"{name.replace(' ', '-')}.json"
+    told = file(name, args)
     command = [sys.executable, str(HERE / script), *settings, "--json", str(told)]
     command += ["--dataset", args.data] if of_photos and args.data else []
     command += ["--model", args.model] if name == "export" and args.model else []
@@ -50,8 +52,19 @@ def measured(name: str, args: argparse.Namespace) -> list[dict[str, Any]]:
     told.with_suffix(".txt").write_text(done.stdout, encoding="utf-8")
     if done.returncode:
         raise SystemExit(f"{name}: {done.stderr[-2000:]}")
-    found = json.loads(told.read_text(encoding="utf-8"))
-    return [{**one, "command": found["command"], "machine": found["machine"]} for one in found["lines"]]
+
+
+def file(name: str, args: argparse.Namespace) -> Path:
+    folder: Path = args.output
+    return folder / f"{name.replace(' ', '-')}.json"
+
+
+def there(args: argparse.Namespace) -> list[dict[str, Any]]:
+    """The lines of all benchmarks whose figures are in `--output`, in their order."""
+    found = [
+        json.loads(path.read_text(encoding="utf-8")) for name in BENCHMARKS if (path := file(name, args)).exists()
+    ]
+    return [{**line, "command": one["command"], "machine": one["machine"]} for one in found for line in one["lines"]]
 
 
 def drawn(lines: list[dict[str, Any]]) -> Figure:
@@ -92,10 +105,11 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=BENCHMARKS, help="Some of the lines.")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    lines: list[dict[str, Any]] = []
     for name in tqdm(args.only or BENCHMARKS, desc="benchmarks", unit="benchmark"):
-        lines += measured(name, args)
-        told = f"{lines[0]['machine']}, one thread\n\n{table(lines)}\n"
+        measure(name, args)
+        lines = there(args)
+        machines = "; ".join(dict.fromkeys(one["machine"] for one in lines))
+        told = f"{machines}, one thread\n\n{table(lines)}\n"
         # After each, since one that fails after two hours must not take the others' figures with it.
         (args.output / "table.md").write_text(told, encoding="utf-8")
         (args.output / "lines.json").write_text(json.dumps(lines, indent=2) + "\n", encoding="utf-8")
