@@ -25,7 +25,7 @@ import lines
 import numpy as np
 import torch
 from datasets import Dataset, Image
-from photo_cache import COLUMNS, enlarged, span
+from photo_cache import COLUMNS, enlarged
 from transformers import AutoImageProcessor, ViTImageProcessor
 
 from hf_fashion import backbones, data, examples, images, preparing
@@ -165,8 +165,8 @@ def main() -> None:
     print("|---|---|---|---|---|")
     for name, runs in told.items():
         peer = told["timm's" if "timm" in name else "Pillow backend"]
-        ratio = span([a["cpu"] / b["cpu"] for a, b in zip(peer, runs, strict=True)], 2)
-        cpu, wall = (span([1000 * run[kind] / len(rows) for run in runs], 2) for kind in ("cpu", "wall"))
+        ratio = lines.span([a["cpu"] / b["cpu"] for a, b in zip(peer, runs, strict=True)], 2)
+        cpu, wall = (lines.span([1000 * run[kind] / len(rows) for run in runs], 2) for kind in ("cpu", "wall"))
         print(f"| {name} | {cpu} | {wall} | {ratio} | {'yes' if exact[name] else 'no'} |")
     print(f"\nours against the Pillow backend: {gate:.1f} dB")
     for name, value in reduced.items():

@@ -34,6 +34,11 @@ def line(
     }  # fmt: skip
 
 
+def span(values: Sequence[float], digits: int = 1) -> str:
+    """The median, with the least and the most."""
+    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
 def machine() -> str:
     """The processor, its cores, and the system."""
     try:

@@ -15,17 +15,12 @@ the time of a step does not depend on their weights.
 """
 
 import argparse
+import contextlib
 import hashlib
-import json
-import os
-import subprocess
-import sys
-import tempfile
-import time
 from pathlib import Path
 
 import lines
-import numpy as np
+import trainings
 
 SIDES = ("peer", "ours", "again", "half")
 HALF = ("vit-s", "swin-tiny", "convnext-tiny")  # nets that the recipe trains in bfloat16 where a CPU has it
@@ -42,8 +37,7 @@ NETS = {
 def train(side: str, net: str, args: argparse.Namespace) -> None:
     """One training; prints what it took, and a hash of the net."""
     import torch
-    from datasets import concatenate_datasets
-    from transformers import Trainer, TrainingArguments, default_data_collator, set_seed
+    from transformers import Trainer, default_data_collator, set_seed
 
     from hf_fashion import backbones, checks, data
     from hf_fashion.tasks import classify
@@ -63,13 +57,10 @@ def train(side: str, net: str, args: argparse.Namespace) -> None:
     )
     backbones.freeze(model, f"stages:{stages}")
     model = model.to(memory_format=torch.channels_last)
-    settings = TrainingArguments(
-        output_dir=args.folder, num_train_epochs=args.epochs, per_device_train_batch_size=32, use_cpu=True,
-        learning_rate=3e-4 if side == "again" else 1e-4, save_strategy="no", report_to="none", disable_tqdm=True,
-        remove_unused_columns=False, label_names=["labels"], seed=0, logging_strategy="no", bf16=side == "half",
-    )  # fmt: skip
+    rate = 3e-4 if side == "again" else 1e-4
+    settings = trainings.settings(args.folder, epochs=args.epochs, rate=rate, bf16=side == "half")
     prepared = classify.prepare(rows, processor)
-    wall, cpu = time.perf_counter(), time.process_time()
+    start = trainings.clock()
     held, seen = None, {}
     if side != "peer":
         held, seen, reason = activations.held_for(
@@ -81,56 +72,24 @@ def train(side: str, net: str, args: argparse.Namespace) -> None:
         model=model, args=settings, data_collator=default_data_collator, compute_loss_func=classification_loss(),
         train_dataset=classify.prepare(rows, processor, features=seen["train"]) if seen else prepared,
     )  # fmt: skip
-    if held is None:
+    with contextlib.nullcontext() if held is None else held.taken(trainer):
         trainer.train()
-    else:
-        with held.taken(trainer):
-            trainer.train()
-    told = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    told = trainings.taken(start)
     weights = hashlib.blake2b()
     for value in model.state_dict().values():
         weights.update(value.contiguous().numpy().tobytes())
     size = seen["train"].nbytes / len(rows) if seen else 0
     told |= {"net": weights.hexdigest(), "photos": len(rows), "bytes": size}
     if name in HALF and side in ("peer", "half"):
-        trainer.accelerator.unwrap_model(model, keep_fp32_wrapper=False)
-        rows = concatenate_datasets([dataset["validation"], dataset["test"]])
-        shown, right = classify.prepare(rows, processor), 0
-        model.eval()
-        for start in range(0, len(rows), 32):
-            part = shown[start : start + 32]
-            with torch.no_grad():
-                right += sum(model(part["pixel_values"]).logits.argmax(1).eq(torch.tensor(part["labels"])).tolist())
-        told |= {"accuracy": right / len(rows), "measured": len(rows)}
-    print("told " + json.dumps(told))
-
-
-def run(side: str, net: str, args: argparse.Namespace, cache: str) -> dict:
-    words = [sys.executable, __file__, "--side", side, "--nets", net, "--dataset", args.dataset]
-    words += ["--photos", str(args.photos), "--epochs", str(args.epochs)]
-    with tempfile.TemporaryDirectory() as folder:
-        env = os.environ | {"OMP_NUM_THREADS": "1", "HF_FASHION_CACHE": cache, "TQDM_DISABLE": "1"}
-        done = subprocess.run([*words, "--folder", folder], env=env, capture_output=True, text=True)
-    line = next((line for line in done.stdout.splitlines() if line.startswith("told ")), None)
-    if line is None:
-        raise SystemExit(done.stderr)
-    return json.loads(line.removeprefix("told "))
-
-
-def span(values: list[float], digits: int = 1) -> str:
-    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+        told |= trainings.accuracy(trainer, processor, dataset)
+    trainings.tell(told)
 
 
 def measured(net: str, args: argparse.Namespace) -> list[dict]:
     name, _, stages = net.partition(":")
     sides = [side for side in SIDES if side != "half" or name in HALF]
-    told: dict[str, list[dict]] = {side: [] for side in sides}
-    for number in range(args.rounds):
-        with tempfile.TemporaryDirectory() as cache:
-            fresh = [side for side in sides if side != "again"]
-            for side in fresh if number % 2 == 0 else fresh[::-1]:
-                told[side].append(run(side, net, args, cache))
-            told["again"].append(run("again", net, args, cache))
+    words = ["--nets", net, *trainings.words_of(args, "dataset", "photos", "epochs")]
+    told = trainings.rounds(sides, words, args.rounds)
     same = all(one["net"] == other["net"] for one, other in zip(told["peer"], told["ours"], strict=True))
     title = f"{NETS[name][0]}, {stages} stages frozen, {args.epochs} epochs"
     photos, size = told["peer"][0]["photos"], told["ours"][0]["bytes"]
@@ -139,26 +98,11 @@ def measured(net: str, args: argparse.Namespace) -> list[dict]:
     gates = dict.fromkeys(("ours", "again"), (same, exact))
     print(exact)
     if "half" in sides:
-        pairs = [(one["accuracy"], other["accuracy"]) for one, other in zip(told["peer"], told["half"], strict=True)]
-        close = f"accuracy {pairs[0][0]:.3f} and {pairs[0][1]:.3f} of {told['peer'][0]['measured']} photos"
-        gates["half"] = (max(abs(one - other) for one, other in pairs) <= 0.002, close)
-        print(f"in bfloat16: {close}")
-    print()
-    print("| training | CPU s | wall s | peer to it, CPU |\n|---|---|---|---|")
-    for side in sides:
-        ratios = [peer["cpu"] / one["cpu"] for peer, one in zip(told["peer"], told[side], strict=True)]
-        cpu, wall = (span([one[kind] for one in told[side]], 2) for kind in ("cpu", "wall"))
-        print(f"| {side} | {cpu} | {wall} | {span(ratios) if side == 'peer' or gates[side][0] else 'void'} |")
-    print(flush=True)
-    seconds = {side: [one["cpu"] for one in told[side]] for side in sides}
-    return [
-        lines.line(
-            f"{title}{more}", seconds["peer"], seconds[side], unit="CPU s", gate=gates[side][1], passed=gates[side][0],
-            against="Trainer, the frozen stages in each step",
-        )
-        for more, side in (("", "ours"), (", again on what was kept", "again"), (", in bfloat16", "half"))
-        if side in sides
-    ]  # fmt: skip
+        gates["half"] = trainings.close(told)
+        print(f"in bfloat16: {gates['half'][1]}")
+    trainings.show(told, gates)
+    names = {"ours": title, "again": f"{title}, again on what was kept", "half": f"{title}, in bfloat16"}
+    return trainings.told_lines(told, gates, names, "Trainer, the frozen stages in each step")
 
 
 def main() -> None:

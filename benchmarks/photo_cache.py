@@ -63,10 +63,6 @@ def clocked(loader: torch.utils.data.DataLoader, numbers: Numbers = None) -> dic
     return {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
 
 
-def span(values: list[float], digits: int = 1) -> str:
-    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 class Cropped(torch.utils.data.Dataset):
     """Photos that are cropped and flipped at random, with the same draws whatever they come from."""
 
@@ -161,8 +157,8 @@ def main() -> None:
     for name, runs in told.items():
         of = name.partition(", ")[2]
         exact = same.get(of, False)
-        ratios = span([a["cpu"] / b["cpu"] for a, b in zip(told[f"peer, {of}"], runs, strict=True)])
-        cpu, wall = (span([1000 * run[kind] / len(rows) for run in runs], 3) for kind in ("cpu", "wall"))
+        ratios = lines.span([a["cpu"] / b["cpu"] for a, b in zip(told[f"peer, {of}"], runs, strict=True)])
+        cpu, wall = (lines.span([1000 * run[kind] / len(rows) for run in runs], 3) for kind in ("cpu", "wall"))
         print(f"| {name} | {cpu} | {wall} | {ratios} | {'yes' if exact else 'no'} |")
     if args.json:
         cpu = {name: [1000 * run["cpu"] / len(rows) for run in runs] for name, runs in told.items()}

@@ -189,10 +189,6 @@ class Engine:
         self._process.wait()
 
 
-def span(values: list[float], digits: int = 1) -> str:
-    return f"{np.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vectors", type=int, default=50_000)
@@ -255,10 +251,10 @@ def measure(args: argparse.Namespace, folder: Path) -> None:
         for name, told in rounds.items():
             speed = [count / one["cpu"] for one in told]
             first = [one["cpu"] for one in rounds[args.peers[0]]]
-            ratio = span([peer / one["cpu"] for peer, one in zip(first, told, strict=True)])
+            ratio = lines.span([peer / one["cpu"] for peer, one in zip(first, told, strict=True)])
             ratio = ratio if recall[name] >= GATE else "void: recall"
-            wall = span([count / one["wall"] for one in told])
-            print(f"| {batch} | {name} | {span(speed)} | {wall} | {recall[name]:.4f} | {ratio} |")
+            wall = lines.span([count / one["wall"] for one in told])
+            print(f"| {batch} | {name} | {lines.span(speed)} | {wall} | {recall[name]:.4f} | {ratio} |")
     print("\n| engine | build, CPU s | build, wall s | memory, MB | without files, MB | on disk, MB |")
     print("|---|---|---|---|---|---|")
     disk = sum(path.stat().st_size for path in (folder / "ours").rglob("*") if path.is_file()) / 1e6
