@@ -76,15 +76,25 @@ def drawn(lines: list[dict[str, Any]]) -> Figure:
     for place, one in enumerate(good):
         axes.plot([one["least"], one["most"]], [place, place], color="#2b6cdf", linewidth=2)
         axes.plot(one["ratio"], place, "o", color="#2b6cdf")
-        axes.annotate(f"{one['ratio']:.1f}x", (one["most"], place), (6, 0), textcoords="offset points", va="center")
+        axes.annotate(
+            f"{one['ratio']:.{1 if one['ratio'] < 100 else 0}f}x",
+            (one["most"], place),
+            (6, 0),
+            textcoords="offset points",
+            va="center",
+        )
     axes.set_yticks(range(len(good)), [f"{one['line']}\nagainst {one['against']}" for one in good], fontsize=8)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.axvline(1, color="#888888", linewidth=1)
-    axes.set_xlabel("times as fast as the peer (median, least and most over the rounds)")
-    axes.margins(x=0.15)
+    axes.xaxis.set_major_formatter("{x:g}x")
+    axes.set_xlabel("peer over ours: median, least and most of the rounds")
+    axes.margins(x=0.2, y=0.5 / max(1, len(good)))
     axes.grid(axis="x", alpha=0.3)
-    figure.suptitle("Peer to ours" + f"; {void} void: their gate did not hold" * (void > 0), fontsize=11)
+    figure.suptitle(
+        "What the peer takes, over what ours takes" + f"; {void} void, whose gate did not hold" * (void > 0),
+        fontsize=11,
+    )
     return figure
 
 
