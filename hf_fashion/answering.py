@@ -36,6 +36,16 @@ class Asked:
     score: float | None = None
 
 
+class NoNumbers(InputError):
+    """What a net says of a photo is NaN or infinite, for which JSON has no word."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            name, expected="scores that are numbers", found="NaN or infinite ones, which the model gives for it",
+            fix="another photo; if it is said of all, another model: weights or activations of this one overflow",
+        )  # fmt: skip
+
+
 @dataclass(frozen=True)
 class _Parts:
     """A model in the parts that threads share.
@@ -44,7 +54,7 @@ class _Parts:
         about: As runtime.json: `kind`, `labels`, `groups`, `thresholds`, `score_threshold`, ...
         told: `name`, `license`, `kind` and `engine`.
         look: A photo -> what the net sees of it.
-        run: What the net sees of n photos of one shape -> an answer of each.
+        run: What the net sees of n photos of one shape -> an answer of each, None where it has no numbers.
         tell: The answer, the photo's size and what is asked -> what is told of it.
     """
 
@@ -99,6 +109,7 @@ class Answering:
 
         Raises:
             InputError: A photo cannot be read; the first one is named.
+            NoNumbers: The net says nothing of one that can be told.
         """
         if len(photos) == 1:
             seen = [self._open(photos[0], names[0])]
@@ -107,6 +118,9 @@ class Answering:
             with ThreadPoolExecutor(min(cores(), len(photos))) as opening:
                 seen = list(opening.map(self._open, photos, names))
         said = self._passes([inputs for inputs, _ in seen])
+        for one, name in zip(said, names, strict=True):
+            if one is None:
+                raise NoNumbers(name)
         return [self._tell(one, size, asked) for one, (_, size) in zip(said, seen, strict=True)]
 
     def warm_up(self) -> None:
@@ -135,13 +149,18 @@ def in_pixels(labels: Sequence[str], found: tuple[int, float, Sequence[float]], 
     return {"label": labels[label], "score": score, "box": corners}
 
 
+def _sound(answer: Any, *numbers: Any) -> Any:
+    """An answer; None where not all the numbers that it was made of are some."""
+    return answer if all(np.isfinite(one).all() for one in numbers) else None
+
+
 def _exported(model: str | Path, folder: Path, threads: int | None) -> _Parts:
     net = exports.Net(folder, threads=threads)
     told = exports.describe(model, folder) | {"engine": net.about["format"]}
     told.pop("card")
 
     def run(inputs: dict[str, Any]) -> Sequence[Any]:
-        return list(zip(*net.run(inputs["pixels"]), strict=True))
+        return [_sound(outputs, *outputs) for outputs in zip(*net.run(inputs["pixels"]), strict=True)]
 
     def tell(outputs: Sequence[np.ndarray], size: Size, asked: Asked) -> Any:
         if net.kind == "retrieval":
@@ -195,8 +214,10 @@ def _classifier(model: str | Path, revision: str | None, device: Any, told: dict
         with torch.inference_mode():
             logits = whole(pixel_values=inputs["pixel_values"].to(device)).logits.float().cpu()
         if groups is None:
-            return list(logits.double().softmax(dim=1).numpy())
-        return list(attributes.probabilities(logits.numpy(), groups))
+            scores = logits.double().softmax(dim=1).numpy()
+        else:
+            scores = attributes.probabilities(logits.numpy(), groups)
+        return [_sound(each, each) for each in scores]
 
     def tell(scores: np.ndarray, _: Size, asked: Asked) -> Any:
         return surest(labels, scores, asked.top_k) if groups is None else runtime.said(about, scores)
@@ -224,7 +245,9 @@ def _detector(model: str | Path, revision: str | None, device: Any, told: dict[s
     def run(inputs: dict[str, Any]) -> Sequence[Any]:
         with torch.inference_mode():
             outputs = whole(**{name: tensor.to(device) for name, tensor in inputs.items()})
-            return cropping.shares(processor, outputs, threshold=FLOOR)
+            made = cropping.shares(processor, outputs, threshold=FLOOR)
+        raw = (outputs.logits.float().cpu().numpy(), outputs.pred_boxes.float().cpu().numpy())
+        return [_sound(*each) for each in zip(made, *raw, strict=True)]
 
     def tell(found: Sequence[Any], size: Size, asked: Asked) -> Any:
         least = about["score_threshold"] if asked.score is None else asked.score
@@ -248,7 +271,7 @@ def _encoder(model: str | Path, revision: str | None, device: Any, told: dict[st
         seen = {"pixel_values": inputs["pixel_values"].to(device), "modality": "image"}
         with torch.inference_mode():
             vectors = torch.nn.functional.normalize(net(seen)["sentence_embedding"].float(), dim=1)
-        return list(vectors.cpu().numpy())
+        return [_sound(each, each) for each in vectors.cpu().numpy()]
 
     about = {"kind": "retrieval", "labels": [], "dimension": int(net.get_embedding_dimension() or 0)}
     return _Parts(about, told, look, run, lambda vector, size, asked: vector.tolist())

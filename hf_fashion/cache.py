@@ -10,7 +10,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hf_fashion.errors import InputError, writing
 LIMIT = 20 * 2**30  # bytes of all arrays together; `HF_FASHION_CACHE_GB` says another one
 _UNFINISHED = ".unfinished"
 _ABANDONED = 24 * 3600  # seconds since somebody last wrote into an unfinished array
+_ELSEWHERE = "HF_FASHION_CACHE=FOLDER on a disk with room for it, or make room there; HF_FASHION_CACHE_GB=N bounds it"
 
 
 def folder() -> Path:
@@ -62,17 +63,19 @@ def make(name: str, shape: tuple[int, ...], dtype: Any, fill: Callable[[np.memma
     place = folder()
     beside = place / f"{name}.{uuid.uuid4().hex}{_UNFINISHED}"
     try:
-        with writing(f"the cache {place}"):
-            place.mkdir(parents=True, exist_ok=True)
-            _make_room(place, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
-            array = open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
+        with writing(f"the cache {place}", _ELSEWHERE):
+            with _written(place):
+                place.mkdir(parents=True, exist_ok=True)
+                _make_room(place, int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize)
+                array = open_memmap(beside, mode="w+", dtype=dtype, shape=shape)
             _reserve(beside)
             fill(array)
             array.flush()
             del array
             os.replace(beside, place / f"{name}.npy")
     finally:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder is a file, for one
+            beside.unlink(missing_ok=True)
     found = held(name)
     if found is None:
         raise InputError(
@@ -94,6 +97,18 @@ def allowed() -> float:
         raise InputError(
             "HF_FASHION_CACHE_GB", expected="a number of gigabytes", found=str(told), fix="HF_FASHION_CACHE_GB=20"
         ) from None
+
+
+@contextlib.contextmanager
+def _written(place: Path) -> Iterator[None]:
+    """Turns what is raised where the folder is a file, or may not be written, into an `InputError`."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            f"the cache {place}", expected="a folder that can be made and written", found=str(error.strerror),
+            fix="HF_FASHION_CACHE=FOLDER, another one",
+        ) from error  # fmt: skip
 
 
 def _reserve(path: Path) -> None:

@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 
@@ -34,7 +35,20 @@ def main(argv: list[str] | None = None) -> None:
 
 def _run(module: str, argv: list[str]) -> None:
     """Imported here, since a module may say which extra it needs."""
-    importlib.import_module(module).main(argv)
+    told = logging.getLogger("torch.utils._pytree")
+    told.addFilter(_is_ours)
+    try:
+        importlib.import_module(module).main(argv)
+    finally:
+        told.removeFilter(_is_ours)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Not what torch 2.14 advises torchao 0.18 to change, which the extra `litert` brings and transformers imports
+    wherever it is: two lines at each start that no user can do anything about."""
+    about = record.args[0] if isinstance(record.args, tuple) and record.args else None
+    of_torchao = str(getattr(about, "__module__", "")).startswith("torchao.")
+    return not (of_torchao and "register_constant()" in str(record.msg))
 
 
 def _words() -> dict[str, str]:

@@ -5,8 +5,9 @@ import errno
 import functools
 import gc
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,29 @@ def command(recipe: str) -> str:
     return f"accelerate launch recipes/{recipe}.py"
 
 
+def from_here(tokens: Sequence[str]) -> list[str]:
+    """Tokens of a command line, whose absolute paths in the working folder are seen from there: so they can be typed
+    again, and say nothing of where that folder lies.
+
+    Args:
+        tokens: Also as `--setting=path`.
+    """
+    here = Path.cwd()
+    seen = []
+    for setting, value in map(setting_and_value, tokens):
+        path = Path(value)
+        if path.is_absolute() and path.is_relative_to(here) and here != Path(here.anchor):
+            value = path.relative_to(here).as_posix()
+        seen.append(setting + value)
+    return seen
+
+
+def setting_and_value(token: str) -> tuple[str, str]:
+    """A token in two: `--setting=`, `-o` or nothing, and the value that stands behind it in the same token."""
+    setting, value = re.fullmatch(r"(-\w=?|--[\w-]+=)?(.*)", token, re.DOTALL).groups()  # type: ignore[union-attr]
+    return setting or "", value
+
+
 def in_range(name: str, value: float, lowest: float, highest: float) -> None:
     """Raises InputError unless the setting `name` lies between the two, both included."""
     if not lowest <= value <= highest:
@@ -120,11 +144,14 @@ _FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG)
 
 
 @contextlib.contextmanager
-def writing(what: str) -> Iterator[None]:
+def writing(
+    what: str, fix: str = "make room there; a run goes on with --resume_from_checkpoint last"
+) -> Iterator[None]:  # fmt: skip
     """Turns what is raised when a disk is full, by Python, torch or safetensors, into an `InputError`.
 
     Args:
         what: What is being written.
+        fix: What to do about it, where it is no run that goes on.
     """
     try:
         yield
@@ -136,8 +163,7 @@ def writing(what: str) -> Iterator[None]:
         if getattr(error, "errno", None) not in _FULL and not any(word in str(error) for word in words):
             raise
         raise InputError(
-            what, expected="a disk with room for it", found=f"{type(error).__name__}: {error}".splitlines()[0],
-            fix="make room there; a run goes on with --resume_from_checkpoint last",
+            what, expected="a disk with room for it", found=f"{type(error).__name__}: {error}".splitlines()[0], fix=fix
         ) from error  # fmt: skip
 
 

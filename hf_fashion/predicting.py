@@ -33,9 +33,14 @@ if TYPE_CHECKING:
 Said = dict[str, Any]  # what a model says of one photo, by the names of the columns
 _UNFINISHED = ".unfinished"
 _ABOUT = "about.json"
+_GOES_ON = "make room there; the same command goes on where it was"
 _BAR_FROM = 200  # photos
 _KINDS = {"classification": "a classifier", "attributes": "a classifier", "detection": "a detector",
           "retrieval": "an encoder"}  # fmt: skip
+ERROR = "error"  # the column with the reason why a photo has no answer
+GROUP = b"group"  # of a column that is not called as its group: metadata with the group's name
+# Of weights that overflow, for one: such scores say nothing.
+NOT_NUMBERS = "the model's scores of this photo are no numbers (NaN or infinite)"
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 BOXES = pa.schema([("boxes", pa.list_(pa.struct(
     [("label", pa.string()), ("score", pa.float32()), *((name, pa.float32()) for name in CORNERS)]
@@ -125,6 +130,8 @@ def labelled(names: Sequence[str], top_k: int) -> tuple[pa.Schema, Callable[[np.
     several = [("labels", pa.list_(pa.string())), ("scores", pa.list_(pa.float32()))] if top_k > 1 else []
 
     def row(scores: np.ndarray) -> Said:
+        if not finite(scores):
+            return {ERROR: NOT_NUMBERS}
         order: list[int] = np.argsort(-scores, kind="stable")[:top_k].tolist()
         made: Said = {"label": names[order[0]], "score": float(scores[order[0]])}
         if several:
@@ -139,6 +146,9 @@ def attributed(
 ) -> tuple[pa.Schema, Callable[[np.ndarray, np.ndarray], Said]]:
     """The columns of a model of attributes, and what makes a row of a photo's scores and choices, each (K,).
 
+    A group whose column would be called as another one, or as `error`, has `_said` behind its name; the columns' own
+    metadata say of which `group` they are then.
+
     Args:
         groups: The name of each, its labels, and whether a photo may have several of them.
         top_k: Must be 1.
@@ -148,15 +158,25 @@ def attributed(
             f"--top_k {top_k}", expected="a model of one label a photo", found="one of attributes",
             fix="leave it out",
         )  # fmt: skip
-    fields = []
+    fields: list[pa.Field] = []
+    columns: list[str] = []
+    own = {column for name, _, _ in groups for column in (name, f"{name}_score")}
     for name, _, many in groups:
         text, number = (pa.list_(pa.string()), pa.list_(pa.float32())) if many else (pa.string(), pa.float32())
-        fields += [(name, text), (f"{name}_score", number)]
+        column = name
+        taken = {ERROR, *(one.name for one in fields)}
+        while {column, f"{column}_score"} & (taken if column == name else taken | own):
+            column += "_said"
+        told = {GROUP: name} if column != name else None
+        fields += [pa.field(column, text, metadata=told), pa.field(f"{column}_score", number, metadata=told)]
+        columns.append(column)
 
     def row(scores: np.ndarray, chosen: np.ndarray) -> Said:
+        if not finite(scores):
+            return {ERROR: NOT_NUMBERS}
         made: Said = {}
         start = 0
-        for name, labels, many in groups:
+        for (_, labels, many), name in zip(groups, columns, strict=True):
             places = np.flatnonzero(chosen[start : start + len(labels)]).tolist()
             said, told = [labels[place] for place in places], [float(scores[start + place]) for place in places]
             made[name], made[f"{name}_score"] = (said, told) if many else (said[0], told[0])
@@ -166,9 +186,19 @@ def attributed(
     return pa.schema(fields), row
 
 
+def finite(*numbers: Any) -> bool:
+    """Whether arrays hold numbers alone, neither NaN nor infinite ones."""
+    return all(bool(np.isfinite(one).all()) for one in numbers)
+
+
 def vectors(width: int) -> pa.Schema:
     """The column of an encoder."""
     return pa.schema([("vector", pa.list_(pa.float32(), width))])
+
+
+def vector_or_error(vector: np.ndarray) -> Said:
+    """The row of a photo with this vector (d,)."""
+    return {"vector": vector} if finite(vector) else {ERROR: NOT_NUMBERS}
 
 
 def _exported(net: exports.Net, top_k: int, score: float | None, asked: dict[str, Any]) -> Model:
@@ -184,7 +214,7 @@ def _exported(net: exports.Net, top_k: int, score: float | None, asked: dict[str
     if net.kind == "retrieval":
 
         def say(shown: Sequence[np.ndarray]) -> list[Said]:
-            return [{"vector": made[0]} for made in net.outputs(shown)]
+            return [vector_or_error(made[0]) for made in net.outputs(shown)]
 
         return Model(vectors(int(about["dimension"])), say, identity, opens, light=True)
     if net.kind == "attributes":
@@ -222,8 +252,11 @@ def _exported_detector(net: exports.Net, score: float | None, identity: dict[str
         return net.look(decoded), decoded.size
 
     def say(seen: Sequence[tuple[np.ndarray, tuple[int, int]]]) -> list[Said]:
-        made = []
+        made: list[Said] = []
         for outputs, (_, size) in zip(net.outputs([shown for shown, _ in seen]), seen, strict=True):
+            if not finite(*outputs):
+                made.append({ERROR: NOT_NUMBERS})
+                continue
             told = []
             for label, sure, box in exports.garments(net.about, outputs, least):
                 place = (min(max(share, 0.0), 1.0) * side for share, side in zip(box, (*size, *size), strict=True))
@@ -241,7 +274,7 @@ class Done:
     Args:
         photos: Rows of the file.
         before: Of these, how many were there from a run that was broken off.
-        unreadable: Photos that cannot be read, each with `where` and `reason`; they have a row with `error`.
+        unreadable: Photos without an answer, each with `where` and `reason`; they have a row with `error`.
     """
 
     photos: int = 0
@@ -257,8 +290,8 @@ def catalogue(
     """Writes what a model says of each photo into a new parquet file, a row a photo, in the order of the rows.
 
     Beside it, in `<path>.unfinished`, lies what is done so far, in files of `write_every` rows; a second run with the
-    same model and photos goes on from there. A photo that cannot be read has a row with the reason in `error`, and
-    nothing else.
+    same model and photos goes on from there. A photo that cannot be read, or whose scores are no numbers, has a row
+    with the reason in `error`, and nothing else.
 
     Args:
         model: Of `load`.
@@ -279,9 +312,9 @@ def catalogue(
     path, state = Path(path), _state(model)
     refuse_output(path)
     rows, kept = _plain(dataset, model.schema)
-    schema = pa.schema([*kept, *model.schema, pa.field("error", pa.string())])
+    schema = pa.schema([*kept, *model.schema, pa.field(ERROR, pa.string())])
     beside = path.with_name(path.name + _UNFINISHED)
-    with state.main_process_first(), writing(f"the predictions in {beside}"):
+    with state.main_process_first(), writing(f"the predictions in {beside}", _GOES_ON):
         _begin(beside, model, rows, write_every)
     starts = range(0, len(rows), write_every)
     mine = [start for start in starts[state.process_index :: state.num_processes] if not _part(beside, start).exists()]
@@ -358,7 +391,7 @@ def _plain(dataset: Dataset, schema: pa.Schema) -> tuple[Dataset, pa.Schema]:
             names: Any = feature
             told = [None if value is None or value < 0 else names.int2str(value) for value in rows[name]]
             rows = rows.remove_columns(name).add_column(name, told, feature=Value("string"))
-    filled = {*schema.names, "error"}
+    filled = {*schema.names, ERROR}
     for name in [name for name in rows.column_names if name in filled]:
         new = f"{name}_given"
         while new in filled or new in rows.column_names:
@@ -397,7 +430,7 @@ def _part(beside: Path, start: int) -> Path:
 
 
 def _write(table: pa.Table, path: Path) -> None:
-    with writing(f"the predictions {path}"):
+    with writing(f"the predictions {path}", _GOES_ON):
         half = path.with_suffix(f".{os.getpid()}")
         pq.write_table(table, half)
         os.replace(half, path)
@@ -427,7 +460,7 @@ def _say(
         seen = [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
         good = [one for one in seen if not isinstance(one, _Unreadable)]
         said = iter(model.say(good) if good else [])
-        yield from ({"error": one.reason} if isinstance(one, _Unreadable) else next(said) for one in seen)
+        yield from ({ERROR: one.reason} if isinstance(one, _Unreadable) else next(said) for one in seen)
         bar.update(len(seen))
 
 
@@ -442,19 +475,19 @@ def _join(
     """Puts the parts into one file, and removes them; gives what could not be read."""
     unreadable = []
     whole = beside / "whole"
-    with writing(f"the predictions {path}"):
+    with writing(f"the predictions {path}", _GOES_ON):
         with pq.ParquetWriter(whole, schema) as writer:
-            rows = [{"source_row": one["where"], "error": one["reason"]} for one in left]
+            rows = [{"source_row": one["where"], ERROR: one["reason"]} for one in left]
             last = pa.table(
                 {one.name: pa.array([row.get(one.name) for row in rows], one.type) for one in schema}, schema=schema
             )
             for table in (*(pq.read_table(_part(beside, start)) for start in starts), *([last] if rows else ())):
                 writer.write_table(table)
-                bad = table.filter(pc.is_valid(table.column("error")))
-                names = bad.column("source_row") if "source_row" in bad.column_names else bad.column("error")
+                bad = table.filter(pc.is_valid(table.column(ERROR)))
+                names = bad.column("source_row") if "source_row" in bad.column_names else bad.column(ERROR)
                 unreadable += [
                     {"where": str(where), "reason": str(reason)}
-                    for where, reason in zip(names.to_pylist(), bad.column("error").to_pylist(), strict=True)
+                    for where, reason in zip(names.to_pylist(), bad.column(ERROR).to_pylist(), strict=True)
                 ]
         os.replace(whole, path)
     shutil.rmtree(beside)

@@ -11,7 +11,18 @@ import torch
 
 from hf_fashion import attributes, backbones, cache, cropping, images, preparing
 from hf_fashion.errors import extra
-from hf_fashion.predicting import BOXES, CORNERS, Model, Said, attributed, labelled, vectors
+from hf_fashion.predicting import (
+    BOXES,
+    CORNERS,
+    ERROR,
+    NOT_NUMBERS,
+    Model,
+    Said,
+    attributed,
+    labelled,
+    vector_or_error,
+    vectors,
+)
 
 
 def classifier(
@@ -62,9 +73,21 @@ def detector(
     least = next(one for one in (score, cropping.score_threshold(net.config), cropping.USUAL) if one is not None)
     find = cropping.found_boxes(net, processor, floor=min(least, cropping.FLOOR))
 
+    sound: list[bool] = []
+
+    def look(_: Any, __: Any, outputs: Any) -> None:
+        told = zip(outputs.logits, outputs.pred_boxes, strict=True)
+        sound.extend(bool(logits.isfinite().all() and places.isfinite().all()) for logits, places in told)
+
+    net.register_forward_hook(look)  # a box whose score is no number is left out later, as if there was none
+
     def say(photos: Sequence[Any]) -> list[Said]:
-        made = []
-        for boxes in find(photos, [{} for _ in photos]):
+        made: list[Said] = []
+        sound.clear()
+        for boxes, numbers in zip(find(photos, [{} for _ in photos]), sound, strict=True):
+            if not numbers:
+                made.append({ERROR: NOT_NUMBERS})
+                continue
             told = []
             for one in boxes:
                 x, y, width, height = one.bbox
@@ -87,7 +110,7 @@ def encoder(model: str | Path, revision: str | None, device: torch.device, asked
 
     def say(photos: Sequence[Any]) -> list[Said]:
         made = net.encode(list(photos), batch_size=len(photos), normalize_embeddings=True, show_progress_bar=False)
-        return [{"vector": vector} for vector in np.asarray(made, dtype=np.float32)]
+        return [vector_or_error(vector) for vector in np.asarray(made, dtype=np.float32)]
 
     identity = asked | {"weights": identify(net, str(model), revision)["hash"]}
     return Model(vectors(width), say, identity)

@@ -28,7 +28,7 @@ from typing import Any
 from datasets import Dataset
 from filelock import FileLock, Timeout
 
-from hf_fashion.errors import InputError, Interrupted, command, writing
+from hf_fashion.errors import InputError, Interrupted, command, from_here, writing
 
 VERSIONS_OF = (
     "hf_fashion",
@@ -404,11 +404,12 @@ def summary(run: Run) -> str:
 
 
 def _command(folder: str | Path, recipe: str, argv: list[str], resumed_from: str | None) -> str:
-    """What was typed; of a resumed run, what was typed at first, since that repeats it."""
+    """What was typed, with absolute paths of the working folder seen from there; of a resumed run, what was typed at
+    first, since that repeats it."""
     stored = Path(folder) / "run.json"
     if resumed_from and stored.is_file():
         return str(_read_json(stored)["command"])
-    return shlex.join([*command(recipe).split(), *argv])
+    return shlex.join([*command(recipe).split(), *from_here(argv)])
 
 
 def _cpu_seconds() -> float:

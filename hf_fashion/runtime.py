@@ -28,6 +28,8 @@ VERSION = 1  # of that file
 FILES = {"onnx": "model.onnx", "openvino": "openvino_model.xml", "litert": "model.tflite"}
 # OpenVINO computes in half precision where the CPU can, unless it is told.
 HINTS = {"fp32": "f32", "int8": "f32", "bf16": "bf16"}
+# Pixels of a photo on the way to its size, some 200 MB: a shorter side of 224 makes 2 billion of a strip of 1 x 40,000
+_MOST = 50_000_000
 _ONE = (str, Path, bytes, bytearray, Image.Image, np.ndarray, dict)  # all else is several photos
 Run = Callable[[np.ndarray], list[np.ndarray]]  # pixels (photos, height, width, 3) uint8 -> the graph's outputs
 
@@ -194,12 +196,12 @@ class Exported:
         for number, photo in enumerate(photos):
             try:
                 decoded = images.decode(photo)
+                shown = pixels(decoded, self.about["input"])
             except ValueError as error:
                 raise InputError(
                     f"photo {photo if isinstance(photo, str | Path) else number}", expected="a picture",
                     found=str(error), fix="another file",
                 ) from error  # fmt: skip
-            shown = pixels(decoded, self.about["input"])
             # Where photos keep their proportions, those of one shape go through together.
             if waiting and (len(waiting) == size or waiting[0][1].shape != shown.shape):
                 yield self._batch(waiting)
@@ -220,9 +222,14 @@ def pixels(photo: Image.Image, shown: Mapping[str, Any]) -> np.ndarray:
         shown: `input` of runtime.json: `resize` (`squash`, `shortest` or `longest`), `size` (height, width; or the
             side in pixels), `limit` of the longer side, `multiple` of which both sides are, `resample`, `filter`
             (False: see `_between`), `crop` and `pad` (height, width).
+
+    Raises:
+        ValueError: A strip that would take gigabytes of memory; the text is the reason.
     """
     how = Image.Resampling[shown["resample"].upper()]
     size = _size(photo.width, photo.height, shown)
+    if size[0] * max(size[1], photo.height) > _MOST:  # Pillow brings the width to its size first
+        raise ValueError(f"a strip of {photo.width:,} x {photo.height:,}: resized it would take gigabytes of memory")
     if size != photo.size:
         photo = photo.resize(size, how) if shown.get("filter", True) else _between(photo, size)
     if shown["crop"]:
@@ -265,8 +272,6 @@ def _size(width: int, height: int, shown: Mapping[str, Any]) -> tuple[int, int]:
     side: float = shown["size"]
     if shown["limit"] and long / short * side > shown["limit"]:
         side = shown["limit"] * short / long
-    if shown["rounding"] == "nearest":
-        return round(side * width / short), round(side * height / short)
     first, last = round(side), int(side * long / short)
     if short == first and shown["limit"]:
         first, last = short, long

@@ -17,19 +17,22 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import hf_fashion
-from hf_fashion.answering import Answering, Asked
+from hf_fashion.answering import Answering, Asked, NoNumbers
 from hf_fashion.errors import InputError, extra
 from hf_fashion.passes import LIMITS, MAX_ASPECT, MAX_BYTES
 
 with extra("a server", "fastapi", "space"):
     from fastapi import FastAPI, Query, Request
+    from fastapi.exceptions import RequestValidationError
     from fastapi.responses import JSONResponse, Response
     from starlette.datastructures import Headers, UploadFile
+    from starlette.exceptions import HTTPException
     from starlette.formparsers import MultiPartException, MultiPartParser
     from starlette.requests import ClientDisconnect
 
 READING = 60  # seconds that a request may take to arrive
 BYTES = ("image/", "application/octet-stream")  # content types of one photo by itself
+_ONE_PHOTO = "curl --data-binary @photo.jpg -H 'content-type: image/jpeg' ADDRESS/predict"  # or -F, a form
 _PICTURE = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
@@ -43,6 +46,24 @@ _BODY = {
         },
         "image/*": _PICTURE,
         "application/octet-stream": _PICTURE,
+    },
+}  # fmt: skip
+
+
+_ERROR = {
+    "description": "It cannot be answered: why, and what to do",
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object", "required": ["error"],
+                "properties": {
+                    "error": {
+                        "type": "object", "required": ["what", "expected", "found", "to_do"],
+                        "properties": {name: {"type": "string"} for name in ("what", "expected", "found", "to_do")},
+                    }
+                },
+            }
+        }
     },
 }  # fmt: skip
 
@@ -113,10 +134,33 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
 
     @made.exception_handler(Refused)
     async def refuse(_: Request, refused: Refused) -> Response:
-        error = refused.error
-        told = {"what": error.what, "expected": error.expected, "found": error.found, "to_do": error.fix}
-        later = {"Retry-After": "1"} if refused.status == 503 else None
-        return JSONResponse({"error": told}, refused.status, headers=later)
+        return _told(refused.status, refused.error, {"Retry-After": "1"} if refused.status == 503 else None)
+
+    @made.exception_handler(HTTPException)
+    async def no_such_way(request: Request, error: HTTPException) -> Response:
+        ways = dict(error.headers or {})
+        found = f"{request.method} {request.url.path}"[:100]
+        expected = "POST /predict, or GET of /, /health, /docs and /openapi.json"
+        return _told(
+            error.status_code,
+            InputError("the request", expected=expected, found=f"{found}: {error.detail}", fix=_ONE_PHOTO), ways,
+        )  # fmt: skip
+
+    @made.exception_handler(RequestValidationError)
+    async def wrong_value(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        name, value = str(first["loc"][-1]), str(first.get("input"))[:100]
+        wanted = str(first["msg"]).removeprefix("Input should be ")
+        return _told(
+            422, InputError(f"{name} in the address", expected=wanted, found=value, fix="/docs says what they are")
+        )
+
+    @made.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        return _told(500, InputError(
+            "the server", expected="an answer", found=type(error).__name__,
+            fix="send it again; what was wrong stands in the server's log",
+        ))  # fmt: skip
 
     @made.exception_handler(ClientDisconnect)
     async def gone(_: Request, __: ClientDisconnect) -> Response:
@@ -130,7 +174,10 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @made.post("/predict", summary="What the model says of photos", openapi_extra={"requestBody": _BODY})
+    @made.post(
+        "/predict", summary="What the model says of photos", openapi_extra={"requestBody": _BODY},
+        responses={"default": _ERROR},
+    )  # fmt: skip
     async def predict(
         request: Request,
         top_k: Annotated[int, Query(ge=1, le=10_000, description="Labels of a classifier, surest first.")] = 5,
@@ -161,11 +208,20 @@ def app(answering: Answering, limited: Limited = Limited()) -> FastAPI:
             asked = Asked(top_k=top_k, score=score)
             try:
                 answers = await asyncio.get_running_loop().run_in_executor(pool, answering, photos, names, asked)
+            except NoNumbers as error:
+                raise Refused(500, error) from error
             except InputError as error:
                 raise Refused(422, error) from error
-        return Response(json.dumps(answers[0] if alone else answers), media_type="application/json")
+        made_of = json.dumps(answers[0] if alone else answers, allow_nan=False)
+        return Response(made_of, media_type="application/json")
 
     return made
+
+
+def _told(status: int, error: InputError, headers: dict[str, str] | None = None) -> JSONResponse:
+    """The one form of all answers that are none."""
+    told = {"what": error.what, "expected": error.expected, "found": error.found, "to_do": error.fix}
+    return JSONResponse({"error": told}, status, headers=headers)
 
 
 async def _photos(request: Request, limited: Limited) -> tuple[list[bytes], list[str], bool]:
@@ -183,7 +239,7 @@ async def _photos(request: Request, limited: Limited) -> tuple[list[bytes], list
     if not kind.startswith("multipart/form-data"):
         raise Refused(415, InputError(
             "the request", expected="files of a form (multipart/form-data), or one photo (image/jpeg, ...)",
-            found=kind[:100], fix="curl -F photos=@photo.jpg ADDRESS/predict",
+            found=kind[:100], fix=_ONE_PHOTO,
         ))  # fmt: skip
     try:
         parser = _InMemory(

@@ -71,7 +71,7 @@ def parse_args(
         dataclasses,
         prog=command(recipe),
         allow_abbrev=False,
-        usage="%(prog)s [--config NAME_OR_PATH] [--setting value ...]",
+        usage=f"%(prog)s {_positional(dataclasses)}[--config NAME_OR_PATH] [--setting value ...]",
     )
     parser.add_argument("--config", help="A name of recipes/configs, a YAML file, or an earlier run's run.json.")
     # These are looked at first: the tokens behind them must win over the content of what they name.
@@ -120,6 +120,11 @@ def parse_args(
             group.resume_from_checkpoint = str(checkpoint) if checkpoint else None
             group.output_dir = _folder(recipe, early.output_dir, checkpoint)
     return *parsed, settings
+
+
+def _positional(dataclasses: Sequence[Any]) -> str:
+    """What is typed without a setting's name, as the recipe's dataclass says it in `_usage`: "MODEL PHOTOS "."""
+    return "".join(f"{one._usage} " for one in dataclasses if hasattr(one, "_usage"))
 
 
 def _trains(group: Any) -> bool:

@@ -19,6 +19,7 @@ validation decide which layers stay in float, and those of test are measured by 
 import shlex
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +27,9 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, concaten
 
 from hf_fashion import checks, data, exporting, record, settings, training
 from hf_fashion.arguments import BoxArguments, DatasetArguments
-from hf_fashion.errors import InputError, in_range, script
+from hf_fashion.cards import refuse_license
+from hf_fashion.cards.licenses import UNKNOWN
+from hf_fashion.errors import InputError, from_here, in_range, script
 from hf_fashion.exporting import card, usage
 from hf_fashion.exporting.making import thumbnail
 from hf_fashion.exporting.original import name_of
@@ -43,6 +46,7 @@ class Arguments(DatasetArguments, BoxArguments):
     """Settings of the recipe."""
 
     _argument_group_name = "model, photos and file"
+    _usage = "MODEL --dataset PHOTOS -o FOLDER"
 
     model: str | None = field(
         default=None, metadata={"help": "A run's folder, any checkpoint's folder, or a Hub id; must be given."}
@@ -87,6 +91,10 @@ class Arguments(DatasetArguments, BoxArguments):
         default=None,
         metadata={"help": "Id of the original on the Hub, for the card, where the model is given as a folder."},
     )
+    license: str | None = field(
+        default=None,
+        metadata={"help": "Licence of the original, for the card, as apache-2.0, where its own card says none."},
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -100,6 +108,7 @@ class Arguments(DatasetArguments, BoxArguments):
         in_range("photos", self.photos, 1, 1_000_000)
         in_range("calibration_photos", self.calibration_photos, 1, 10_000)
         in_range("seed", self.seed, 0, 2**32 - 1)
+        refuse_license(self.license)
         exporting.refuse_pair(self.format, self.precision)
 
 
@@ -112,14 +121,15 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     record.refuse_in_use(args.output_dir)
     checks.refuse_inside(args.dataset, {"output_dir": args.output_dir})
     original = exporting.load(args.model, task=args.task, revision=args.model_revision)
+    named = described(args)
     exporting.refuse_shapes(original, args.format)
     dataset, report = read(args, original.kind)
     print(report)
     splits = [name for split in MEASURED if split in dataset for name in [split] * len(dataset[split])]
     photos = exporting.Photos(*measured(args, original, dataset), calibration=dataset.get("train"), splits=splits)
     run = record.start(
-        args.output_dir, "export", arguments=changed, argv=argv, seed=args.seed, dataset=report.to_dict(),
-        base_model=name_of(args.model, args.model_revision), device=training.device_name(),
+        args.output_dir, "export", arguments=changed, argv=from_here(argv), seed=args.seed, dataset=report.to_dict(),
+        base_model=named, device=training.device_name(),
     )  # fmt: skip
     with run:
         told = exporting.make(
@@ -128,11 +138,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         )  # fmt: skip
         about = {"format": args.format, "precision": args.precision, "kind": original.kind,
                  "input": original.shown.values, **original.about}  # fmt: skip
-        relative = not run.folder.is_absolute() and ".." not in run.folder.parts and run.folder.name
-        named = run.folder.as_posix() if relative else run.name
-        code = usage.usage(about, named, "photo.jpg")
-        output = usage.run(code, run.folder, named, thumbnail(photos.measured, args.limits))
-        card.write(run, about, told, {"code": code, "output": output, "folder": named}, args.base_model)
+        folder = Path(from_here([str(run.folder)])[0])
+        relative = not folder.is_absolute() and ".." not in folder.parts and folder.name
+        called = folder.as_posix() if relative else run.name
+        code = usage.usage(about, called, "photo.jpg")
+        output = usage.run(code, run.folder, called, thumbnail(photos.measured, args.limits))
+        card.write(run, about, told, {"code": code, "output": output, "folder": called}, args.base_model)
     times = told["times"]
     print(f"\nagreement: {exporting.in_words(told)}")
     if told["test"]:
@@ -144,6 +155,23 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     print(f"folder:    {run.folder}\nnext:      python -c \"from hf_fashion import runtime; "
           f"print(runtime.load('{quoted}')('photo.jpg'))\"")  # fmt: skip
     return told
+
+
+def described(args: Arguments) -> dict[str, str | None]:
+    """How the original is called, and under which licence it is.
+
+    Raises:
+        InputError: Its own card says another licence than `--license`.
+    """
+    told = name_of(args.model, args.model_revision)
+    if args.license is None:
+        return told
+    if told["license"] not in (UNKNOWN, args.license):
+        raise InputError(
+            f"--license {args.license}", expected=f"that of the original, as its card says it: {told['license']}",
+            found=args.license, fix="leave it out",
+        )  # fmt: skip
+    return told | {"license": args.license}
 
 
 def read(args: Arguments, kind: str) -> tuple[DatasetDict, Report]:

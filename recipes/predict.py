@@ -34,6 +34,7 @@ class Arguments(DatasetArguments):
     """Settings of the recipe."""
 
     _argument_group_name = "model, photos and answer"
+    _usage = "MODEL PHOTOS -o FILE.parquet"
 
     model: str | None = field(
         default=None,
@@ -41,7 +42,12 @@ class Arguments(DatasetArguments):
     )
     model_revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit of a Hub model."})
     output_file: str | None = field(
-        default=None, metadata={"aliases": ["-o"], "help": "A new file that ends with .parquet; must be given."}
+        default=None,
+        metadata={
+            "aliases": ["-o"],
+            "help": "A new file that ends with .parquet; must be given. A row a photo: its own columns, what the "
+            "model says, and `error`, why a photo has no answer; it is empty for all others.",
+        },
     )
     top_k: int = field(default=1, metadata={"help": "Labels of a classifier, surest first."})
     score: float | None = field(
@@ -143,9 +149,12 @@ def main(argv: list[str] | None = None) -> predicting.Done:
     if predicting.is_main():
         print(report)
         for one in done.unreadable[:SHOWN]:
-            print(f"not read: {cell(one['where'])}: {cell(one['reason'], 200)}")
+            print(f"no answer: {cell(one['where'])}: {cell(one['reason'], 200)}")
         if done.unreadable:
-            print(f"not read: {len(done.unreadable)} of {done.photos} photos; `error` says why")
+            print(f"no answer: {len(done.unreadable)} of {done.photos} photos; the column `error` says why")
+        for one in model.schema:
+            if predicting.GROUP in (one.metadata or {}):
+                print(f"column:   {one.name}, of {one.metadata[predicting.GROUP].decode()}, whose name is taken")
         again = f", {done.before} of them before" if done.before else ""
         print(f"photos:   {done.photos}{again}")
         print(f"written:  {args.output_file}: {', '.join(pq.read_schema(args.output_file).names)}")

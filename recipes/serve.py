@@ -15,6 +15,7 @@ logged. There is no password: a server for others than this machine stands behin
 """
 
 import logging
+import signal
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ from typing import Any
 from hf_fashion import server, settings
 from hf_fashion.answering import Answering
 from hf_fashion.errors import InputError, command, in_range, script
+from hf_fashion.passes import LIMITS, MAX_ASPECT, MAX_BYTES
+
+GRACE = 10  # seconds that requests under way have when the server is asked to end
 
 
 @dataclass
@@ -30,6 +34,7 @@ class Arguments:
     """Settings of the recipe."""
 
     _argument_group_name = "model and server"
+    _usage = "MODEL"
 
     model: str | None = field(
         default=None,
@@ -48,11 +53,20 @@ class Arguments:
     threads: int | None = field(
         default=None, metadata={"help": "Threads of a pass. Default: the engine's own choice."}
     )
-    max_photos: int = field(default=32, metadata={"help": "Photos in one request."})
-    max_mb: int = field(default=32, metadata={"help": "Megabytes of one request; a photo has at most 20."})
+    max_photos: int = field(default=32, metadata={"help": "Photos in one request, at most."})
+    max_mb: int = field(
+        default=32,
+        metadata={
+            "help": f"Megabytes of one request, at most. A photo has at most {MAX_BYTES / 2**20:g} of them, "
+            f"{LIMITS.max_pixels / 1e6:g} megapixels, and a longer side of {MAX_ASPECT} times the shorter; a request "
+            f"arrives within {server.READING} seconds."
+        },
+    )
     waiting: int = field(
         default=64,
-        metadata={"help": "Requests that are answered or wait for it; the next one is answered 503, come later."},
+        metadata={
+            "help": "Requests that are answered or wait for it, at most; the next one is answered 503, come later."
+        },
     )
 
     def __post_init__(self) -> None:
@@ -90,10 +104,18 @@ def main(argv: list[str] | None = None) -> None:
         print(f"next:     curl -F photos=@photo.jpg {address}/predict; Ctrl-C ends it", flush=True)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         config = uvicorn.Config(
-            server.app(answering, limited), access_log=False, log_config=None, timeout_graceful_shutdown=10,
+            server.app(answering, limited), access_log=False, log_config=None, timeout_graceful_shutdown=GRACE,
             server_header=False,
         )  # fmt: skip
-        uvicorn.Server(config).run(sockets=[place])
+        ended: list[int] = []
+        # uvicorn answers what it has, and then sends the signal again, to whoever was there before.
+        before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+        try:
+            uvicorn.Server(config).run(sockets=[place])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        if ended:
+            print(f"ended:    by SIGTERM; requests that were under way had {GRACE} seconds", flush=True)
 
 
 def listening(host: str, port: int) -> socket.socket:

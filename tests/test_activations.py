@@ -8,7 +8,7 @@ import torch
 from datasets import DatasetDict
 from processes import several
 from safetensors.torch import load_file
-from tiny import batch, photos, tiny, undrawn  # noqa: F401 (a fixture)
+from tiny import batch, photos, slow_but, tiny, undrawn  # noqa: F401 (a fixture)
 from torch import nn
 from transformers import AutoModelForImageClassification, set_seed
 
@@ -22,17 +22,15 @@ from hf_fashion.training.features import Kept
 # A net, its freeze plan, and the module that is given what is kept.
 CUTS = [
     ("vit", "stages:2", "vit.layers.2"),
-    ("dinov2", "stages:1", "dinov2.encoder.layer.1"),
     ("swin", "stages:1", "swin.encoder.layers.1"),
-    ("convnext", "stages:2", "convnext.encoder.stages.2"),
-    ("resnet", "stages:1", "resnet.encoder.stages.1"),
     ("timm", "stages:3", "timm_model.layer4"),
-    ("timm_vit", "stages:2", "timm_model.blocks.2"),
     ("efficientnet", "stages:3", "timm_model.blocks.3"),
 ]
 MORE = [
     ("vit", "stages:3", "classifier"), ("beit", "stages:1", "beit.layers.1"),
-    ("swinv2", "stages:2", "swinv2.encoder.layers.2"),
+    ("swinv2", "stages:2", "swinv2.encoder.layers.2"), ("dinov2", "stages:1", "dinov2.encoder.layer.1"),
+    ("convnext", "stages:2", "convnext.encoder.stages.2"), ("resnet", "stages:1", "resnet.encoder.stages.1"),
+    ("timm_vit", "stages:2", "timm_model.blocks.2"),
 ]  # fmt: skip
 
 
@@ -119,7 +117,7 @@ def test_the_net_is_the_same_to_the_bit(place, tmp_path, kind, plan, cut):
         )
 
 
-@pytest.mark.parametrize("kind", ["vit", "swin", "timm_vit"])
+@pytest.mark.parametrize("kind", slow_but(["vit", "swin", "timm_vit"], "vit", "swin"))
 def test_in_bfloat16(place, tmp_path, kind):
     plain, before, _ = trained(place, kind, "stages:1", tmp_path, cached=False, bf16=True)
     again, after, held = trained(place, kind, "stages:1", tmp_path, cached=True, bf16=True)
@@ -127,7 +125,7 @@ def test_in_bfloat16(place, tmp_path, kind):
     assert held.cut.dtype == (torch.bfloat16 if kind == "swin" else torch.float32)  # as the net itself gives them
 
 
-@pytest.mark.parametrize("kind", ["vit", "timm_vit", "swin"])
+@pytest.mark.parametrize("kind", slow_but(["vit", "timm_vit", "swin"], "vit", "timm_vit"))
 def test_with_activation_checkpointing_and_steps_of_several_batches(place, tmp_path, kind):
     more = {"activation_checkpointing": True, "gradient_accumulation_steps": 2}
     plain, *_ = trained(place, kind, "stages:1", tmp_path, cached=False, **more)

@@ -251,8 +251,12 @@ def test_the_table_counts_what_papers_count(name):
         assert benchmark.macs(model, NETS[name].side) / 1e9 == pytest.approx(gmacs, abs=0.051)
 
 
-# The larger Swin has the parts of the smaller one; Inception, of its real size, takes as long as six others.
-@pytest.mark.parametrize("name", slow_but(NETS, *NETS.keys() - {"swin-base", "inception-v3"}))
+# The larger Swin has the parts of the smaller one, Swin v2 nearly, and MobileNetV4 those of EfficientNet; Inception,
+# of its real size, takes as long as six others.
+SELDOM = {"swin-base", "swinv2-tiny", "mobilenetv4-small", "inception-v3"}
+
+
+@pytest.mark.parametrize("name", slow_but(NETS, *NETS.keys() - SELDOM))
 def test_one_step_moves_everything_and_what_is_saved_is_what_was_trained(name, checkpoints, rows, tmp_path):
     model, processor, same = one_step(name, checkpoints, rows, tmp_path / "run")
     # A parameter that no step reaches would also stop a run on several GPUs.
@@ -282,7 +286,7 @@ PARTS = [name for name in NETS if name != "swin-base"]
 
 
 # `backbone` freezes what the stages, counted below, freeze together: here one net with batch norms and one without.
-PLANS = [("stages:1", name) for name in PARTS if name != "inception-v3"]
+PLANS = [("stages:1", name) for name in PARTS if name not in SELDOM]
 PLANS += [("backbone", name) for name in ("efficientnet-lite0", "swin-tiny")]
 SLOW = [(plan, name) for plan in ("backbone", "stages:1") for name in PARTS if (plan, name) not in PLANS]
 

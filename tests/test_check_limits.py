@@ -5,7 +5,7 @@ from io import BytesIO
 import pytest
 from datasets import Dataset, DatasetDict, Image
 from PIL import Image as PILImage
-from tiny import numbered, parquet, photos, tiny
+from tiny import numbered, parquet, photos, tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
 from hf_fashion import backbones, boxes, checks, data, examples, images, settings, streaming, training
 from hf_fashion.errors import InputError
@@ -113,10 +113,12 @@ def test_recipes_stop_at_such_a_photo_before_anything_is_learned_or_measured(pla
 
 @pytest.fixture(scope="module")
 def trained(place):
-    return classify.main(
-        ["--dataset", str(place / "photos"), "--model", str(place / "net"), "--num_train_epochs", "1", "--max_pixels",
-         "7919", "--on_bad_image", "drop", "--min_side", "40", "--output_dir", str(place / "trained"), *QUICK]
-    )  # fmt: skip
+    with without_drawing():
+        return classify.main(
+            ["--dataset", str(place / "photos"), "--model", str(place / "net"), "--num_train_epochs", "1",
+             "--max_pixels", "7919", "--on_bad_image", "drop", "--min_side", "40", "--output_dir",
+             str(place / "trained"), *QUICK]
+        )  # fmt: skip
 
 
 def test_what_was_set_is_in_the_record_with_what_it_did(trained):
@@ -127,6 +129,7 @@ def test_what_was_set_is_in_the_record_with_what_it_did(trained):
     assert trained.info["dataset"]["sizes"]["test"] == 11
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_photo_above_the_default_is_measured_where_it_is_allowed(place, trained, tmp_path):
     argv = ["--dataset", str(place / "large"), "--model", str(trained.folder), *QUICK]
     with pytest.raises(InputError, match="limit of 25000000"):
@@ -135,17 +138,24 @@ def test_a_photo_above_the_default_is_measured_where_it_is_allowed(place, traine
     assert run.results["n"] == 9 and run.info["dataset"]["left_out"] == []
 
 
-def test_a_check_shows_and_compares_what_it_was_allowed_to_read(tmp_path):
+@pytest.mark.parametrize(
+    ("size", "wider", "less"),
+    [
+        ((300, 200), images.LIMITS, {"limits": images.Limits(max_pixels=300 * 200 - 1)}),
+        pytest.param(LARGE, images.Limits(max_pixels=LARGE[0] * LARGE[1]), {}, marks=pytest.mark.slow),
+    ],
+)
+def test_a_check_shows_and_compares_what_it_was_allowed_to_read(size, wider, less, tmp_path):
     """All that decodes a picture once more takes the limits with which it was looked at."""
     pytest.importorskip("imagehash")
     buffer = BytesIO()
-    PILImage.linear_gradient("L").resize(LARGE).save(buffer, "PNG", compress_level=1)
-    wider = images.Limits(max_pixels=LARGE[0] * LARGE[1])
+    PILImage.linear_gradient("L").resize(size).save(buffer, "PNG", compress_level=1)
     twice = [{"image": {"bytes": buffer.getvalue(), "path": None}}] * 2
     dataset = DatasetDict(train=Dataset.from_list(twice).cast_column("image", Image(decode=False)))
     report = checks.check(dataset, data.Report({}), thorough=True, limits=wider)
     assert [finding.found for finding in report.findings] == ["equal pixels"]
     page = checks.write(dataset, report, tmp_path, limits=wider).read_text(encoding="utf-8")
     assert page.count("data:image/jpeg") == 2
-    assert checks.write(dataset, report, tmp_path).read_text(encoding="utf-8").count("data:image/jpeg") == 0
-    assert boxes.sizes_of(dataset["train"], limits=wider).tolist() == [list(LARGE)] * 2
+    page = checks.write(dataset, report, tmp_path, **less).read_text(encoding="utf-8")
+    assert page.count("data:image/jpeg") == 0
+    assert boxes.sizes_of(dataset["train"], limits=wider).tolist() == [list(size)] * 2

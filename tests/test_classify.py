@@ -12,6 +12,7 @@ import pytest
 import torch
 from datasets import Dataset
 from huggingface_hub import ModelCard
+from processes import Forked
 from safetensors.torch import load_file
 from tiny import photos, tiny, undrawn, without_drawing  # noqa: F401 (a fixture)
 
@@ -110,9 +111,11 @@ def test_the_card_says_what_the_run_measured(place):
     assert "padded" in card.text
 
 
-def test_a_process_without_us_gives_the_scores_that_we_measured(place):
-    """Bare `pipeline`, by path, for every test photo of every run."""
-    code = """
+@pytest.mark.parametrize("fresh", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_process_without_us_gives_the_scores_that_we_measured(place, tmp_path, fresh):
+    """Bare `pipeline`, by path, for every test photo of every run; a fork need not import all anew."""
+    script, told = tmp_path / "bare.py", tmp_path / "told.txt"
+    script.write_text("""
 import json, sys
 sys.modules["hf_fashion"] = None
 from pathlib import Path
@@ -125,11 +128,16 @@ for folder in folders:
         guesses = {guess["label"]: guess["score"] for guess in classify(str(photo))}
         out[f"{folder}|{photo.relative_to(Path(place, 'photos'))}"] = guesses
 print(json.dumps(out))
-"""
+""")
     folders = [str(place / f"run-{kind}") for kind in KINDS]
-    done = subprocess.run([sys.executable, "-c", code, str(place), *folders], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    theirs = json.loads(done.stdout.splitlines()[-1])
+    command = [sys.executable, str(script), str(place), *folders]
+    if fresh:
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        told.write_text(done.stdout)
+    else:
+        assert Forked(command, told=told).wait() == 0, told.read_text()
+    theirs = json.loads(told.read_text().splitlines()[-1])
     assert len(theirs) == 3 * 18
     for folder in folders:
         rows = record.read(folder).predictions

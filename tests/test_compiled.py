@@ -18,8 +18,8 @@ pytestmark = [
 
 
 def trained(place, name, *more):
-    tiny("swin", place / "swin")
-    words = ["--model", str(place / "swin"), "--dataset", str(place / "photos"), "--output_dir", str(place / name)]
+    tiny("resnet", place / "resnet")
+    words = ["--model", str(place / "resnet"), "--dataset", str(place / "photos"), "--output_dir", str(place / name)]
     words += ["--num_train_epochs", "2", "--per_device_train_batch_size", "8", "--use_cpu", "True"]
     with without_drawing():
         run = recipe.main([*words, "--learning_rate", "0.01", "--disable_tqdm", "True", *more])
@@ -35,9 +35,9 @@ def test_a_compiled_training_gives_the_folder_of_any_other(tmp_path):
     assert run.info["arguments"]["torch_compile"] is True
     assert list(compiled) == list(weights), "a compiled net's names begin with _orig_mod"
     apart = max(float((compiled[name] - weights[name]).abs().max()) for name in weights)
-    assert 0 <= apart < 1e-2  # fused sums round otherwise, and the optimizer enlarges what it divides by its root
+    assert 0 <= apart < 1e-2  # fused sums round otherwise; nothing of this net is drawn while it learns
     assert run.results["accuracy"] == pytest.approx(plain.results["accuracy"], abs=2 / 18)
     net = AutoModelForImageClassification.from_pretrained(tmp_path / "compiled").eval()
     with torch.no_grad():
-        logits = net(torch.zeros(1, 3, net.config.image_size, net.config.image_size)).logits
+        logits = net(torch.zeros(1, 3, 32, 32)).logits
     assert np.isfinite(logits.numpy()).all()

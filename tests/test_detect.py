@@ -258,6 +258,7 @@ def test_the_rarest_class_of_each_photo():
     assert detect.rarest(Dataset.from_dict({"objects": objects})).tolist() == [1, 0, 0, 0, 1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_score_measures_a_detector_as_its_run_did(place):
     folder = place / "scored"
     score.main(

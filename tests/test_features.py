@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny import photos, tiny, undrawn  # noqa: F401 (a fixture)
+from tiny import photos, slow_but, tiny, undrawn  # noqa: F401 (a fixture)
 
 from hf_fashion import backbones, cache, examples, record
 from hf_fashion.errors import InputError
@@ -40,7 +40,7 @@ def run(place, folder, kind, *more):
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("kind", ["swin", "vit", "timm"])
+@pytest.mark.parametrize("kind", slow_but(["swin", "vit", "timm"], "swin", "timm"))
 def test_the_head_is_the_same_to_the_bit(place, tmp_path, kind, capsys, kept):
     run(place, tmp_path / "plain", kind, "--feature_cache", "off")
     assert not kept.exists()

@@ -259,7 +259,7 @@ def changes(place):
 
 
 def test_photos_with_words_ask_for_photos(place, changes, tmp_path):
-    more = ["--dataset", str(place / "changes"), "--num_train_epochs", "6", "--per_device_train_batch_size", "8",
+    more = ["--dataset", str(place / "changes"), "--num_train_epochs", "2", "--per_device_train_batch_size", "8",
             "--smallest_crop", "1", "--lora_rank", "4"]  # fmt: skip
     with without_drawing():
         recipe.main(run_of(place, tmp_path / "run", *more))

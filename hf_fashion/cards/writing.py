@@ -27,7 +27,7 @@ from hf_fashion.cards import metadata as card_metadata
 from hf_fashion.cards import results as card_results
 from hf_fashion.cards.metadata import dataset_name, hub_dataset, one_line
 from hf_fashion.cards.rules import repo_id, validate
-from hf_fashion.errors import InputError
+from hf_fashion.errors import InputError, setting_and_value
 from hf_fashion.errors import printable as printable_line
 
 ROWS_SHOWN = 40  # classes in a card's table
@@ -119,7 +119,7 @@ def render(
         key=lambda label: (not results[f"n/{label}"], results[f"{by}/{label}"] is None, results[f"{by}/{label}"] or 0),
     )
     shown = set(weakest[:ROWS_SHOWN])
-    usage, shown_command = _usage(info.get("usage", {}), repo), _without_folders(info["command"])
+    usage, shown_command = _usage(info.get("usage", {}), repo), without_folders(info["command"])
     fenced = [usage.get("output", ""), usage.get("code", ""), shown_command, command or ""]
     behind = {"photos": dataset.get("license") or UNKNOWN}
     if not from_scratch:
@@ -161,6 +161,7 @@ def render(
             fence="`" * max([3, *(len(run_) + 1 for text in fenced for run_ in re.findall("`+", text))]),
             md=_markdown,
             shown=_in_code,
+            quoted=shlex.quote,
             plain=_printable,
             fmt=_figure,
             told=_told,
@@ -370,9 +371,12 @@ def _is_path(value: Any) -> bool:
     return isinstance(value, str) and Path(value).is_absolute()
 
 
-def _without_folders(command: str) -> str:
-    """The command with absolute paths cut to their names: a card is read by others, a home folder is not theirs."""
-    return shlex.join(Path(token).name if _is_path(token) else token for token in shlex.split(command))
+def without_folders(command: str) -> str:
+    """The command with absolute paths as `path/to/<name>`: a card is read by others, a home folder is not theirs."""
+    parts = map(setting_and_value, shlex.split(command))
+    return shlex.join(
+        setting + (f"path/to/{Path(value).name}" if _is_path(value) else value) for setting, value in parts
+    )
 
 
 def _prose(path: str | Path | None) -> str | None:

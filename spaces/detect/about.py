@@ -4,7 +4,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from detector import Detector
-from found import USUAL
+from found import USUAL, start
 from huggingface_hub import constants
 
 from hf_fashion.serving import card_text, described, intended_use, of_export, plain
@@ -59,7 +59,7 @@ def _score(detector: Detector) -> str:
     if detector.threshold is None:
         return f"Nobody has measured above which score its boxes are best believed: {USUAL:.2f} is the usual."
     return (
-        f"The page starts with boxes of a score of {detector.threshold:.2f} and above: on the validation photos that "
-        "gave the best balance (F1) of boxes that are right and garments that are found. A lower score shows more of "
-        "the garments, and more boxes that are wrong."
+        f"The page starts with boxes of a score of {start(detector.threshold):.2f} and above: on the validation "
+        "photos that gave the best balance (F1) of boxes that are right and garments that are found. A lower score "
+        "shows more of the garments, and more boxes that are wrong."
     )

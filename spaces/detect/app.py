@@ -9,7 +9,6 @@ it. With CLASSIFIER, a model of one label a photo, each crop is named by it, too
 without torch.
 """
 
-import math
 import os
 import sys
 from collections.abc import Sequence
@@ -22,7 +21,7 @@ import answers
 import gradio as gr
 from about import TITLE, About
 from detector import Detector
-from found import FLOOR, USUAL
+from found import USUAL, start
 from huggingface_hub import metadata_load
 
 from hf_fashion.errors import InputError
@@ -74,8 +73,8 @@ def build(
     detector = Detector(name, revision, namer, namer_revision)
     about = About(name, revision, detector, namer, namer_revision)
     threshold = USUAL if detector.threshold is None else detector.threshold
-    start = max(FLOOR, math.floor(100 * threshold) / 100)  # the slider's own step
-    least = min(LEAST, start)
+    begin = start(detector.threshold)
+    least = min(LEAST, begin)
 
     def show(photos: Sequence[Path], left: Sequence[Path] = ()) -> str:
         seen: list[Any] = []
@@ -138,7 +137,7 @@ def build(
                         label="Or try one of these", type="index",
                     )  # fmt: skip
                 gr.Slider(
-                    least, 1, start, step=0.01, label="Lowest score of a box that is shown", elem_id="score",
+                    least, 1, begin, step=0.01, label="Lowest score of a box that is shown", elem_id="score",
                     buttons=[], interactive=True,
                 )  # fmt: skip
         gr.HTML('<p role="status"></p>', elem_id="status")

@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, floor
 
 from hf_fashion.passes import Inputs
 
 FLOOR = 0.01  # boxes of a lower score are never told
 # As `hf_fashion.cropping` has them, which needs torch: boxes of a photo, and the score where a model has no own.
 MOST, USUAL = 100, 0.5
+
+
+def start(threshold: float | None) -> float:
+    """The score at which the slider begins, and which the page tells: on one of its steps, and no higher than the
+    model's own, so that no box that it believes is hidden.
+
+    Args:
+        threshold: The model's own; None where nobody measured one.
+    """
+    steps = 100 * (USUAL if threshold is None else threshold)
+    return max(FLOOR, floor(steps + 1e-6) / 100)  # 100 * 0.57 is a little less than 57
 
 
 @dataclass(frozen=True)
