@@ -2,7 +2,6 @@
 
 import html
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from hf_fashion.cards import validate
 from hf_fashion.cards.licenses import UNKNOWN
 from hf_fashion.cards.metadata import dataset_name, hub_dataset, one_line
 from hf_fashion.cards.rules import repo_id
+from hf_fashion.cards.writing import without_folders
 from hf_fashion.exporting.original import TASKS
 
 # As models on the Hub are tagged: those for LiteRT by its older name.
@@ -84,7 +84,7 @@ def write(
             package=_PACKAGE[about["format"]],
             megabytes={name: value / 1e6 for name, value in report["bytes"].items()},
             faster=report["times"]["original"]["cpu_ms"] / max(report["times"]["exported"]["cpu_ms"], 1e-9),
-            command=_without_folders(run.info["command"]),
+            command=without_folders(run.info["command"]),
             device=run.info["device"],
             versions=run.info["versions"],
             fence="`" * max([3, *(len(ticks) + 1 for text in code for ticks in re.findall("`+", text))]),
@@ -93,11 +93,6 @@ def write(
     card.save(run.folder / "README.md")
     validate(run.folder / "README.md")
     return card
-
-
-def _without_folders(command: str) -> str:
-    """The command with absolute paths cut to their names: a home folder is nobody else's business."""
-    return shlex.join(Path(token).name if Path(token).is_absolute() else token for token in shlex.split(command))
 
 
 def _markdown(text: Any) -> str:

@@ -14,11 +14,14 @@ from torch import Tensor, nn
 
 from hf_fashion import attributes, runtime
 from hf_fashion.backbones.sources import first_line
-from hf_fashion.errors import InputError, extra
+from hf_fashion.errors import InputError, extra, writing
 from hf_fashion.exporting.original import Original
 
 OPSET = 17  # the first with LayerNormalization, which engines have a kernel for
 _SINES = "SinePositionEmbedding"
+ROOM = "make room there, or set TMPDIR to a folder on another disk"
+# What another net would not mend.
+NOT_OF_THE_NET = (InputError, OSError, MemoryError, ImportError)
 _ALIKE = 1e-3  # by which a score, a corner or a number of a vector may differ from torch's, on noise
 
 
@@ -77,32 +80,37 @@ def write(original: Original, path: Path) -> int | None:
     graph = Graph(original).eval()
     height, width = sides(original)
     several = noise(2, height, width)
-    try:
-        _export(graph, several, path, original, dynamic=True)
-        refuse_other(graph, runtime.engine(path, {"format": "onnx", **original.about}), original, (1, 3))
-        batch = None
-    except InputError:
-        raise
-    except Exception as reason:  # a net that knows its batch: it sees one photo at a time
+    batch, failed = None, _failed(graph, several, path, original, (1, 3))
+    if failed:  # a net that knows its batch: it sees one photo at a time
         print(
-            f"batches of any size cannot be exported ({type(reason).__name__}: {first_line(reason)[:150]}): one photo"
+            f"batches of any size cannot be exported ({type(failed).__name__}: {first_line(failed)[:150]}): one photo"
         )
-        try:
-            _export(graph, several[:1], path, original, dynamic=False)
-            refuse_other(graph, runtime.engine(path, {"format": "onnx", **original.about}), original, (1,))
-        except InputError:
-            raise
-        except Exception as error:  # each architecture fails in its own way
-            raise InputError(
-                f"the export of a {architecture(original)} net", expected="one that torch.onnx can trace",
-                found=f"{type(error).__name__}: {first_line(error)[:200]}", fix="a net of another architecture",
-            ) from error  # fmt: skip
-        batch = 1
+        batch, failed = 1, _failed(graph, several[:1], path, original, (1,))
+    if failed:
+        raise InputError(
+            f"the export of a {architecture(original)} net", expected="one that torch.onnx can trace",
+            found=f"{type(failed).__name__}: {first_line(failed)[:200]}", fix="a net of another architecture",
+        ) from failed  # fmt: skip
     made = onnx.load(path)
     for node in made.graph.node:  # places in the source of this machine
         node.doc_string = ""
     onnx.save(made, path)
     return batch
+
+
+def _failed(
+    graph: Graph, pixels: Tensor, path: Path, original: Original, batches: tuple[int, ...]
+) -> Exception | None:  # fmt: skip
+    """Writes the file and asks it; gives what the net cannot do."""
+    try:
+        with writing(str(path), fix=ROOM):
+            _export(graph, pixels, path, original, dynamic=len(batches) > 1)
+            refuse_other(graph, runtime.engine(path, {"format": "onnx", **original.about}), original, batches)
+    except NOT_OF_THE_NET:
+        raise
+    except Exception as error:  # each architecture fails in its own way; ONNX Runtime's errors have no other base
+        return error
+    return None
 
 
 def architecture(original: Original) -> str:

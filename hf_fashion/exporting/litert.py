@@ -10,6 +10,8 @@ import io
 import logging
 import os
 import re
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,11 +23,20 @@ from torch import Tensor, nn
 
 from hf_fashion import runtime
 from hf_fashion.backbones.sources import first_line
-from hf_fashion.errors import InputError, extra
+from hf_fashion.errors import InputError, extra, writing
 from hf_fashion.exporting import graph, sensitivity
 from hf_fashion.exporting.original import Original
 
 KINDS = ("CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D_TRANSPOSE", "FULLY_CONNECTED")
+# Nets that LiteRT 2.3 cannot run, or litert-torch 0.10 cannot write.
+_WITHOUT = {
+    "d_fine": "the operator SORT, which it has not", "rf_detr": "a graph that litert-torch cannot write",
+}  # fmt: skip
+# What the C++ of TensorFlow and LiteRT writes past Python, and nobody can do anything about.
+_NOISE = re.compile(
+    rb"WARNING: All log messages before absl::InitializeLog|I\d{4} .*\b(?:port|flatbuffer_export)\.cc:"
+    rb"|INFO: Created TensorFlow Lite XNNPACK delegate"
+)
 _SIGNATURE = "serving_default"  # what the converter calls the one way in
 
 
@@ -35,6 +46,16 @@ def refuse_missing() -> None:
         with extra("--format litert", package, "litert"):
             if importlib.util.find_spec(module) is None:
                 raise ImportError(package)
+
+
+def refuse_net(original: Original) -> None:
+    """Raises InputError for a net of which it is known that LiteRT has not all operators, before minutes of work."""
+    if reason := _WITHOUT.get(graph.architecture(original)):
+        raise InputError(
+            f"--format litert for a {graph.architecture(original)} net",
+            expected="one whose operators LiteRT has, all of them", found=reason,
+            fix="--format onnx; or train an RT-DETR v2, which converts",
+        )  # fmt: skip
 
 
 class _Named(nn.Module):
@@ -67,16 +88,20 @@ def write(original: Original, path: Path) -> int:
     whole = graph.Graph(original).eval()
     pixels = graph.noise(1, *graph.sides(original))
     about = {"format": "litert", **original.about}
+    with extra("--format litert", "litert-torch", "litert"), _quiet():
+        import litert_torch
     try:
-        with _quiet(), _unchecked(), torch.no_grad(), graph.fixed_positions(whole, pixels, sines=True):
-            import litert_torch
-
+        with (
+            writing(str(path), fix=graph.ROOM), _quiet(), _unchecked(), torch.no_grad(),
+            graph.fixed_positions(whole, pixels, sines=True),
+        ):  # fmt: skip
             named = _Named(whole, about["outputs"]).eval()
             litert_torch.convert(named, sample_kwargs={"pixels": pixels}).export(str(path))
-        graph.refuse_other(whole, runtime.engine(path, about), original, (1,))
-    except InputError:
+        with _without_noise():
+            graph.refuse_other(whole, runtime.engine(path, about), original, (1,))
+    except graph.NOT_OF_THE_NET:
         raise
-    except Exception as error:  # each architecture fails in its own way
+    except Exception as error:  # each architecture fails in its own way; the compiler's errors have no other base
         raise InputError(
             f"--format litert for a {graph.architecture(original)} net",
             expected="one whose operators LiteRT has, all of them",
@@ -184,13 +209,31 @@ def _unchecked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _without_noise() -> Iterator[None]:
+    """Keeps `_NOISE` out of the process's stderr; what else is written there meanwhile comes when the block ends."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if not _NOISE.match(line):
+                    os.write(2, line)
+
+
+@contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the steps, bars and advice that converters print."""
     level = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
         with (
-            warnings.catch_warnings(), np.errstate(invalid="ignore"),
+            _without_noise(), warnings.catch_warnings(), np.errstate(invalid="ignore"),
             contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()),
         ):  # fmt: skip
             warnings.simplefilter("ignore")

@@ -47,9 +47,9 @@ class Photos(NamedTuple):
     splits: Sequence[str] = ()
 
     def of(self, split: str) -> np.ndarray:
-        """The places of the measured rows of one split, where there is another one, too."""
+        """The places of the measured rows of one split, where there is another one, too, and these are enough."""
         places = np.flatnonzero(np.array(self.splits, dtype=object) == split)
-        return places if len(places) < len(self.splits) else places[:0]
+        return places if parity.FEWEST <= len(places) < len(self.splits) else places[:0]
 
 
 def refuse_pair(form: str, precision: str) -> None:
@@ -77,8 +77,14 @@ def refuse_pair(form: str, precision: str) -> None:
 
 
 def refuse_shapes(original: Original, form: str) -> None:
-    """Raises InputError for LiteRT of a net that sees photos of many shapes: its files have one."""
-    if form == "litert" and graph.keeps_proportions(original.shown.values):
+    """Raises InputError for LiteRT of a net that sees photos of many shapes, since its files have one; and of nets for
+    which it is known to have no operators."""
+    if form != "litert":
+        return
+    from hf_fashion.exporting import litert
+
+    litert.refuse_net(original)
+    if graph.keeps_proportions(original.shown.values):
         raise InputError(
             "--format litert", expected="a net that sees photos of one shape", found="one that keeps proportions",
             fix="--format onnx; or train with --resize squash, crop or pad",
@@ -113,6 +119,11 @@ def make(
             "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
             fix="--dataset with a train split, or --precision fp32",
         )  # fmt: skip
+    if len(photos.measured) < parity.FEWEST:
+        raise InputError(
+            "the photos of validation and test", expected=f"{parity.FEWEST} or more, better some hundred",
+            found=str(len(photos.measured)), fix="--dataset with more of them, or a higher --photos",
+        )  # fmt: skip
     first = next(parity.decoded(photos.measured.select(range(min(_LOOKED_AT, len(photos.measured)))), limits))
     differ = shown.refuse_differences(original.shown, original.processor, first)
     threads = torch.get_num_threads()
@@ -131,11 +142,15 @@ def make(
             "precision": precision, "kind": original.kind, "batch": batch, "input": original.shown.values,
             **original.about,
         }  # fmt: skip
-        _write_json(folder / runtime.ABOUT, about)
+        # What broke off leaves nothing that can be loaded: the file goes into the folder when it has passed.
+        built = Path(place) / "built"
+        built.mkdir()
+        for where in (folder, built):
+            _write_json(where / runtime.ABOUT, about)
         expected = parity.ask(original, photos.measured, limits)
 
         def found(rows: Dataset) -> parity.Answers:
-            return parity.ask(runtime.load(folder, threads=threads), rows, limits)
+            return parity.ask(runtime.load(built, threads=threads), rows, limits)
 
         if precision == "int8" and photos.calibration is not None:
             deciding = photos.of("validation")
@@ -143,44 +158,48 @@ def make(
             known = expected.of(deciding) if len(deciding) else parity.ask(original, rows, limits)
 
             def attempt(path: Path) -> dict[str, Any]:
-                convert(path, folder, form, precision)
+                convert(path, built, form, precision)
                 return parity.compare(about, known, found(rows), parity.Truth())
 
             tries, taken = _in_int8(plain, about, photos.calibration, attempt, least, limits)
         else:
-            convert(plain, folder, form, precision)
+            convert(plain, built, form, precision)
         answers = found(photos.measured)
-    best = parity.compare(about, expected, answers, photos.truth)
-    test = photos.of("test")
-    on_test = parity.compare(about, expected.of(test), answers.of(test), photos.truth.of(test)) if len(test) else None
-    exported = runtime.load(folder, threads=threads)
-    timed = parity.times(
-        {"original": lambda photo: original.answers([photo]), "exported": lambda photo: exported(photo)},
-        first[:_TIMED], rounds=parity.ROUNDS,
-    )  # fmt: skip
-    report = {
-        "format": form, "precision": precision, "least_agreement": least,
-        "passed": bool(best["n"] and best["agreement"] >= least), **best,
-        "splits": list(dict.fromkeys(photos.splits)),
-        "test": on_test,
-        "in_float": taken.get("in_float", []), "deciding_in_float": taken.get("deciding", 0),
-        "tries": tries, "tried_on": "validation" if len(photos.of("validation")) else "training",
-        "pixels": differ, "calibration_photos": 0 if precision != "int8" else _count(photos.calibration),
-        "bytes": {"original": _weights(original), "exported": _size(folder, form)},
-        "times": timed, "threads": threads, "batch": "any" if batch is None else batch,
-    }  # fmt: skip
-    _write_json(folder / REPORT, report)
-    if not report["passed"]:
-        for name in (runtime.FILES[form], "openvino_model.bin"):
-            (folder / name).unlink(missing_ok=True)
-        raise InputError(
-            f"--format {form} --precision {precision}",
-            expected=f"the original's answers for {least:.0%} of the photos (--least_agreement {least:g})",
-            found=parity.in_words(best) + (f"; the best of {len(tries)} tries" if len(tries) > 1 else ""),
-            fix=f"read {folder / REPORT}; another --precision"
-            + (", or more --calibration_photos" if precision == "int8" else "") + "; or a lower --least_agreement"
-            if best["n"] else "photos in which the model finds something, or a model that is surer",
+        best = parity.compare(about, expected, answers, photos.truth)
+        test = photos.of("test")
+        on_test = (
+            parity.compare(about, expected.of(test), answers.of(test), photos.truth.of(test)) if len(test) else None
+        )
+        exported = runtime.load(built, threads=threads)
+        timed = parity.times(
+            {"original": lambda photo: original.answers([photo]), "exported": lambda photo: exported(photo)},
+            first[:_TIMED], rounds=parity.ROUNDS,
         )  # fmt: skip
+        report = {
+            "format": form, "precision": precision, "least_agreement": least,
+            "passed": best["n"] >= parity.FEWEST and parity.enough(best, least), **best,
+            "splits": list(dict.fromkeys(photos.splits)),
+            "test": on_test,
+            "in_float": taken.get("in_float", []), "deciding_in_float": taken.get("deciding", 0),
+            "tries": tries, "tried_on": "validation" if len(photos.of("validation")) else "training",
+            "pixels": differ, "calibration_photos": 0 if precision != "int8" else _count(photos.calibration),
+            "bytes": {"original": _weights(original), "exported": _size(built, form)},
+            "times": timed, "threads": threads, "batch": "any" if batch is None else batch,
+        }  # fmt: skip
+        _write_json(folder / REPORT, report)
+        if not report["passed"]:
+            other = f"read {folder / REPORT}; another --precision"
+            other += ", or more --calibration_photos" if precision == "int8" else ""
+            enough = best["n"] >= parity.FEWEST
+            raise InputError(
+                f"--format {form} --precision {precision}",
+                expected=f"the original's answers for {least:.0%} of the photos (--least_agreement {least:g})",
+                found=parity.in_words(best) + (f"; the best of {len(tries)} tries" if len(tries) > 1 else ""),
+                fix=f"{other}; or a lower --least_agreement" if enough
+                else "photos in which the model finds something, or a model that is surer",
+            )  # fmt: skip
+        for name in reversed(_files(form)):  # what `runtime.load` looks for comes last
+            shutil.move(built / name, folder / name)
     if form == "litert" and "labels" in about:
         lines = [" ".join(label.split()) for label in about["labels"]]
         (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -221,7 +240,7 @@ def _in_int8(
             | {"deciding": quantizer.deciding}
         )
         print(f"int8 with {len(left)} of {len(quantizer.blocks)} blocks in float: {parity.in_words(tries[-1])}")
-        return tries[-1]["agreement"] >= least
+        return parity.enough(tries[-1], least)
 
     if attempted([], {}):
         return tries, tries[0]
@@ -232,7 +251,7 @@ def _in_int8(
         left = list(dict.fromkeys([*blocks[: math.ceil(share * len(blocks))], *ends]))
         if len(left) == len(blocks) or attempted(left, moved):
             break
-    best = max(tries, key=lambda one: one["agreement"])
+    best = max(tries, key=lambda one: (parity.enough(one, least), one["agreement"]))
     if best is not tries[-1]:
         sensitivity.write(quantizer, path, best["in_float"])
         attempt(path)
@@ -258,8 +277,8 @@ def convert(path: Path, folder: Path, form: str, precision: str) -> None:
 
 
 def _short(figures: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("agreement", "agreement_low", "agreement_high", "n", "of", "drift_mean", "drift_max", "same_neighbour",
-            "cosine_mean", "cosine_min")  # fmt: skip
+    kept = ("agreement", "agreement_low", "agreement_high", "n", "of", "attributes", "not_finite", "drift_mean",
+            "drift_max", "same_neighbour", "cosine_mean", "cosine_min")  # fmt: skip
     return {name: figures[name] for name in kept if name in figures}
 
 
@@ -268,8 +287,11 @@ def _count(rows: Dataset | None) -> int:
 
 
 def _size(folder: Path, form: str) -> int:
-    names = (runtime.FILES[form], "openvino_model.bin") if form == "openvino" else (runtime.FILES[form],)
-    return sum((folder / name).stat().st_size for name in names)
+    return sum((folder / name).stat().st_size for name in _files(form))
+
+
+def _files(form: str) -> list[str]:
+    return [runtime.FILES[form], *(["openvino_model.bin"] if form == "openvino" else [])]
 
 
 def _weights(original: Original) -> int:

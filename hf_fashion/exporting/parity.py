@@ -12,6 +12,7 @@ from PIL import Image as PILImage
 
 from hf_fashion import cropping, images, runtime
 from hf_fashion import metrics as plain_metrics
+from hf_fashion.errors import InputError
 from hf_fashion.exporting.original import Original
 from hf_fashion.metrics import Annotations, Detections
 
@@ -19,6 +20,10 @@ SAME_BOX = 0.75  # IoU from which on a box of the export is the original's
 _Z = 1.959964  # of the normal distribution, for 95 %
 _IN_MEMORY = 16  # photos
 NEAR = 0.01  # by which the cosine to a neighbour may be lower
+SAME_VECTOR = 0.95  # cosine from which on a vector of the export is the original's: an index holds vectors of both
+SAME_LENGTH = 0.01  # share by which a vector's length may differ: a search takes a product of two for their cosine
+SAME_SCORE = 0.05  # by which scores may differ where a model says one thing of all photos, and so would anything
+FEWEST = 4  # answers, or photos, of which a share says something
 ROUNDS = 5  # of a timing
 
 
@@ -109,15 +114,61 @@ def compare(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
 
     Returns:
         `agreement` with `agreement_low` and `agreement_high` (Wilson, 95 %), `n` of what (`of`); `drift_mean` and
-        `drift_max` of scores; and what the kind of model has besides, with `original/...` and `exported/...` where
-        the truth is known.
+        `drift_max` of scores; `not_finite` where the export gives NaN or infinity for so many photos; and what the
+        kind of model has besides, with `original/...` and `exported/...` where the truth is known.
+
+    Raises:
+        InputError: The original itself gives NaN or infinity.
     """
+    if broken := int((~_finite(expected.told)).sum()):
+        raise InputError(
+            "the model", expected="finite numbers of each photo",
+            found=f"NaN or infinity of {broken} of {len(expected.sizes)}",
+            fix="another checkpoint: the training of this one went astray",
+        )  # fmt: skip
+    good = _finite(found.told)
+    broken = int((~good).sum())
+    if isinstance(found.told, np.ndarray):
+        found = found._replace(told=np.where(good[:, None], found.told, 0.0))
+    else:
+        found = found._replace(told=[boxes if whole else [] for boxes, whole in zip(found.told, good, strict=True)])
     of_kind: dict[str, Callable[..., dict[str, Any]]] = {
         "classification": _labels, "attributes": _attributes, "detection": _boxes, "retrieval": _vectors
     }  # fmt: skip
     figures = of_kind[about["kind"]](about, expected, found, truth)
     low, high = wilson(figures["agreement"], figures["n"])
+    if broken:
+        figures["not_finite"] = broken
     return figures | {"photos": len(expected.sizes), "agreement_low": low, "agreement_high": high}
+
+
+def enough(figures: Mapping[str, Any], least: float) -> bool:
+    """Whether two models agree in so much; of attributes in each one, or nine good ones would hide a bad one.
+
+    A single photo of which the export gives NaN or infinity is too many, however many others are right.
+    """
+    shares = (figures["agreement"], *figures.get("attributes", {}).values())
+    return not figures.get("not_finite") and all(share >= least for share in shares)
+
+
+def _finite(told: Any) -> np.ndarray:
+    """Of which photos all numbers are finite (photos,)."""
+    if isinstance(told, np.ndarray):
+        return np.asarray(np.isfinite(told).all(axis=1))
+    return np.array(
+        [bool(np.isfinite([[score, *box] for _, score, box in boxes]).all()) for boxes in told], dtype=bool
+    )
+
+
+def _near(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Of which photos (photos,) scores (photos, labels) are the original's, where one model says one thing of all.
+
+    The same answer would prove nothing then: a file that looks at no photo gives it, too, and is right for all but the
+    few photos of which the original says something else.
+    """
+    blind = len(found) > 1 and (found == found[0]).all() and not (expected == expected[0]).all()
+    near: np.ndarray = np.abs(expected - found).max(axis=1) <= SAME_SCORE
+    return np.zeros_like(near) if blind else near
 
 
 def wilson(share: float, n: int) -> tuple[float, float]:
@@ -136,8 +187,12 @@ def _drift(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
 
 def _labels(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
     a, b = (answers.told.argmax(axis=1) for answers in (expected, found))
-    rows = np.arange(len(a))
-    figures = {"of": "photos with the same label", "n": len(a), "agreement": float((a == b).mean())}
+    rows, same, of = np.arange(len(a)), a == b, "photos with the same label"
+    same &= found.told.max(axis=1) > 0  # all zeros are no label
+    if len(a) and ((a == a[0]).all() or (b == b[0]).all()):
+        same &= _near(expected.told, found.told)
+        of += f", and scores as near as {SAME_SCORE:g}, since one of them says one label of all"
+    figures = {"of": of, "n": len(a), "agreement": float(same.mean())}
     figures |= _drift(expected.told[rows, a], found.told[rows, a])  # of the label that the original says
     # Of some of the photos, as those of one split, perhaps none has a class of the model.
     if truth.labels is not None and (known := truth.labels >= 0).any():
@@ -147,13 +202,21 @@ def _labels(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
 
 
 def _attributes(about: Mapping[str, Any], expected: Answers, found: Answers, truth: Truth) -> dict[str, Any]:
-    same = total = 0
-    for a, b in zip(expected.told, found.told, strict=True):
-        first, second = (runtime.said(about, scores) for scores in (a, b))
-        for name in first:
-            total += 1
-            same += {one["label"] for one in first[name]} == {one["label"] for one in second[name]}
-    figures = {"of": "attributes of a photo with the same labels", "n": total, "agreement": same / total}
+    told = [[runtime.said(about, scores) for scores in answers.told] for answers in (expected, found)]
+    shares, start = {}, 0
+    for name, group in about["groups"].items():
+        span = slice(start, start := start + len(group["labels"]))
+        first, second = ([frozenset(one["label"] for one in photo[name]) for photo in each] for each in told)
+        same = np.array([a == b for a, b in zip(first, second, strict=True)])
+        if 1 in (len(set(first)), len(set(second))):
+            same &= _near(expected.told[:, span], found.told[:, span])
+        shares[name] = float(same.mean())
+    figures = {
+        "of": "attributes of a photo with the same labels (where one model says the same of all photos: and "
+        f"scores as near as {SAME_SCORE:g})",
+        "n": len(shares) * len(expected.sizes), "agreement": float(np.mean(list(shares.values()))),
+        "attributes": shares,
+    }  # fmt: skip
     return figures | _drift(expected.told, found.told)
 
 
@@ -206,10 +269,12 @@ def _vectors(about: Mapping[str, Any], expected: Answers, found: Answers, truth:
     """Each photo asks for its nearest among the others; the export asks with its own vectors among its own.
 
     Among some hundred garments many are as near as each other: an answer is the original's, too, when the original
-    finds it as near as its own but for `NEAR`.
+    finds it as near as its own but for `NEAR`. And an index that one of them filled is asked by the other: the vectors
+    themselves are the same, but for `SAME_VECTOR`.
     """
     a, b = (np.asarray(answers.told, dtype=np.float64) for answers in (expected, found))
-    cosine = (a * b).sum(axis=1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
+    lengths = [np.linalg.norm(each, axis=1) for each in (a, b)]
+    cosine = (a * b).sum(axis=1) / np.maximum(lengths[0] * lengths[1], 1e-12)
     nearest = []
     similar = a @ a.T
     for scores in (similar, b @ b.T):
@@ -217,9 +282,17 @@ def _vectors(about: Mapping[str, Any], expected: Answers, found: Answers, truth:
         nearest.append(scores.argmax(axis=1))
     rows = np.arange(len(a))
     lost = similar[rows, nearest[0]] - similar[rows, nearest[1]]
+    blind = len(b) > 1 and (b == b[0]).all() and not (a == a[0]).all()
+    same = (
+        (lost <= NEAR)
+        & (cosine >= SAME_VECTOR)
+        & (np.abs(lengths[1] - lengths[0]) <= SAME_LENGTH * lengths[0])
+        & (not blind)
+    )
     figures: dict[str, Any] = {
-        "of": f"photos with the original's nearest neighbour, or one that it finds as near (to {NEAR:g} of cosine)",
-        "n": len(a), "agreement": float((lost <= NEAR).mean()),
+        "of": f"photos with the original's nearest neighbour, or one that it finds as near (to {NEAR:g} of cosine), "
+        f"and with its vector (cosine of {SAME_VECTOR:g} or more, and its length)",
+        "n": len(a), "agreement": float(same.mean()),
         "same_neighbour": float((nearest[0] == nearest[1]).mean()),
         "cosine_mean": float(cosine.mean()), "cosine_min": float(cosine.min()),
         "drift_mean": float(1 - cosine.mean()), "drift_max": float(1 - cosine.min()),
@@ -241,6 +314,11 @@ def in_words(figures: Mapping[str, Any]) -> str:
         line += f"{figures['cosine_mean']:.5f} on average, {figures['cosine_min']:.5f} at least"
     else:
         line += f"scores drift by {figures['drift_mean']:.2g} on average, {figures['drift_max']:.2g} at most"
+    if figures.get("attributes"):
+        worst = min(figures["attributes"], key=figures["attributes"].__getitem__)
+        line += f"; the least for '{worst}': {figures['attributes'][worst]:.3f}"
+    if figures.get("not_finite"):
+        line += f"; NaN or infinity of {figures['not_finite']} photos"
     for key in ("accuracy", "map", "map_50", "recall_at_1"):
         a, b = figures.get(f"original/{key}"), figures.get(f"exported/{key}")
         if a is not None and b is not None:

@@ -31,7 +31,9 @@ def usage(about: dict[str, Any], folder: str, photo: str) -> str:
     path = json.dumps(f"{folder}/{runtime.FILES[about['format']]}")
     lines = ["import json", ""] if needs_json else []
     lines += ["import numpy as np", engine, "from PIL import Image, ImageOps", ""]
-    lines += [f'photo = ImageOps.exif_transpose(Image.open({json.dumps(photo)})).convert("RGB")']
+    # White behind a transparent garment, as `images.decode` has it: `convert("RGB")` by itself makes it black.
+    lines += [f'photo = ImageOps.exif_transpose(Image.open({json.dumps(photo)})).convert("RGBA")']
+    lines += ['photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo).convert("RGB")']
     lines += ["width, height = photo.size"] if about["kind"] == "detection" else []
     lines += _resized(about["input"])
     if about["format"] == "openvino":
