@@ -55,7 +55,7 @@ def checkpoints(tmp_path_factory):
 LONG = (
     "test_detect", "test_many_processes", "test_classify", "test_backbone_configs", "test_detectors", "test_kill",
     "test_wheel", "test_method", "test_space_detect", "test_space_retrieve", "test_spaces", "test_streaming",
-    "test_training",
+    "test_training", "test_export", "test_activations", "test_score_retrieve", "test_retrieve_learning",
 )  # fmt: skip
 
 

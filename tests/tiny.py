@@ -197,6 +197,9 @@ def without_drawing():
     with pytest.MonkeyPatch.context() as patch:  # of its own: a test may undo what it changed itself
         patch.setattr(Figure, "draw_without_rendering", lambda _figure: None)
         patch.setattr(Figure, "savefig", lambda _figure, path, **_settings: Path(path).write_bytes(png(size=1)))
+        # Dozens of axes with a photo each: making them takes as long as the run.
+        for sheet in ("plots.photo_sheet", "box_sheets._sheet", "search_sheets._sheet"):
+            patch.setattr(f"hf_fashion.{sheet}", lambda *_, **__: Figure())
         yield
 
 
