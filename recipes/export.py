@@ -66,7 +66,8 @@ class Arguments(DatasetArguments, BoxArguments):
         default="onnx",
         metadata={
             "help": "onnx: runs everywhere; openvino: for servers with CPUs of Intel or AMD; litert: for phones, once "
-            "TensorFlow Lite (pip install 'hf_fashion[litert]'; without nets that keep proportions)."
+            "TensorFlow Lite (pip install 'hf_fashion[litert]'): classifiers, models of attributes, encoders and "
+            "RT-DETR v2, where all photos are brought to one shape."
         },
     )
     precision: Literal["fp32", "fp16", "bf16", "int8"] = field(

@@ -35,6 +35,22 @@ def scores(count, *, one=False):
     return 0.2 * drawn + [0.1, 0.6, 0.1] if one else drawn
 
 
+def test_a_rare_label_that_is_lost_is_a_refusal():
+    expected = scores(1000)
+    expected[:, 2] = 0.0
+    expected[:4] = [0.1, 0.2, 0.7]
+    found = expected.copy()
+    found[:4] = [0.6, 0.2, 0.2]
+    figures = told(LABELS, expected, found)
+    assert figures["agreement"] == 0.996 and figures["lost"] == ["c"] and not parity.enough(figures, 0.99)
+    assert "never 'c'" in parity.in_words(figures)
+    found[0] = expected[0]  # once at least
+    figures = told(LABELS, expected, found)
+    assert "lost" not in figures and parity.enough(figures, 0.99)
+    found[:4] = expected[:4] = [0.6, 0.3, 0.1]
+    assert "lost" not in told(LABELS, expected, found)  # which the original does not say either
+
+
 # Numbers that are none
 
 

@@ -277,8 +277,8 @@ def convert(path: Path, folder: Path, form: str, precision: str) -> None:
 
 
 def _short(figures: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("agreement", "agreement_low", "agreement_high", "n", "of", "attributes", "not_finite", "drift_mean",
-            "drift_max", "same_neighbour", "cosine_mean", "cosine_min")  # fmt: skip
+    kept = ("agreement", "agreement_low", "agreement_high", "n", "of", "attributes", "lost", "not_finite",
+            "drift_mean", "drift_max", "same_neighbour", "cosine_mean", "cosine_min")  # fmt: skip
     return {name: figures[name] for name in kept if name in figures}
 
 

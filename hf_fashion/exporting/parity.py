@@ -114,7 +114,8 @@ def compare(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
 
     Returns:
         `agreement` with `agreement_low` and `agreement_high` (Wilson, 95 %), `n` of what (`of`); `drift_mean` and
-        `drift_max` of scores; `not_finite` where the export gives NaN or infinity for so many photos; and what the
+        `drift_max` of scores; `not_finite` where the export gives NaN or infinity for so many photos; `lost`, labels
+        that the original says of `FEWEST` photos or more and the export of none of these; and what the
         kind of model has besides, with `original/...` and `exported/...` where the truth is known.
 
     Raises:
@@ -145,10 +146,11 @@ def compare(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
 def enough(figures: Mapping[str, Any], least: float) -> bool:
     """Whether two models agree in so much; of attributes in each one, or nine good ones would hide a bad one.
 
-    A single photo of which the export gives NaN or infinity is too many, however many others are right.
+    A single photo of which the export gives NaN or infinity is too many, however many others are right, and so is a
+    label that the original says of `FEWEST` photos or more, and the export of none of these.
     """
     shares = (figures["agreement"], *figures.get("attributes", {}).values())
-    return not figures.get("not_finite") and all(share >= least for share in shares)
+    return not (figures.get("not_finite") or figures.get("lost")) and all(share >= least for share in shares)
 
 
 def _finite(told: Any) -> np.ndarray:
@@ -192,7 +194,11 @@ def _labels(about: Mapping[str, Any], expected: Answers, found: Answers, truth: 
     if len(a) and ((a == a[0]).all() or (b == b[0]).all()):
         same &= _near(expected.told, found.told)
         of += f", and scores as near as {SAME_SCORE:g}, since one of them says one label of all"
-    figures = {"of": of, "n": len(a), "agreement": float(same.mean())}
+    figures: dict[str, Any] = {"of": of, "n": len(a), "agreement": float(same.mean())}
+    # Among hundreds of photos a rare label hardly counts: that the export never says it must show by itself.
+    said = {label: a == number for number, label in enumerate(about["labels"])}
+    if lost := [label for label, rows_ in said.items() if rows_.sum() >= FEWEST and not same[rows_].any()]:
+        figures["lost"] = lost
     figures |= _drift(expected.told[rows, a], found.told[rows, a])  # of the label that the original says
     # Of some of the photos, as those of one split, perhaps none has a class of the model.
     if truth.labels is not None and (known := truth.labels >= 0).any():
@@ -317,6 +323,8 @@ def in_words(figures: Mapping[str, Any]) -> str:
     if figures.get("attributes"):
         worst = min(figures["attributes"], key=figures["attributes"].__getitem__)
         line += f"; the least for '{worst}': {figures['attributes'][worst]:.3f}"
+    if figures.get("lost"):
+        line += f"; never {', '.join(map(repr, figures['lost']))}, where the original says it"
     if figures.get("not_finite"):
         line += f"; NaN or infinity of {figures['not_finite']} photos"
     for key in ("accuracy", "map", "map_50", "recall_at_1"):
