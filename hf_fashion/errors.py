@@ -84,14 +84,20 @@ def from_here(tokens: Sequence[str]) -> list[str]:
         path = Path(value)
         if path.is_absolute() and path.is_relative_to(here) and here != Path(here.anchor):
             value = path.relative_to(here).as_posix()
+            # A name alone may be one of ours (`sample`), of a model on the Hub, or a setting.
+            value = value if "/" in value or value == "." else f"./{value}"
         seen.append(setting + value)
     return seen
 
 
 def setting_and_value(token: str) -> tuple[str, str]:
-    """A token in two: `--setting=`, `-o` or nothing, and the value that stands behind it in the same token."""
+    """A token in two: `--setting=`, `-o`, `module:` of a source of photos, or several of these or none, and the value
+    that stands behind in the same token."""
     setting, value = re.fullmatch(r"(-\w=?|--[\w-]+=)?(.*)", token, re.DOTALL).groups()  # type: ignore[union-attr]
-    return setting or "", value
+    setting = setting or ""
+    if module := re.match(r"[a-z]\w+:(?=/(?!/))", value):  # fashion_mnist:/data, see `data.load`
+        setting, value = setting + module[0], value[module.end() :]
+    return setting, value
 
 
 def in_range(name: str, value: float, lowest: float, highest: float) -> None:

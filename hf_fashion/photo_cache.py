@@ -170,7 +170,7 @@ class Prepared:
 
     def __getitem__(self, rows: int | slice | Sequence[int]) -> torch.Tensor:
         """Bytes (3, height, width) of a row, or (rows, 3, height, width)."""
-        if isinstance(rows, int | slice):
+        if isinstance(rows, int | np.integer | slice):
             return torch.from_numpy(np.array(self._bytes[rows]))
         # Row by row: numpy's own way of picking rows takes more than twice the time.
         made = np.empty((len(rows), *self._bytes.shape[1:]), dtype=np.uint8)

@@ -229,7 +229,10 @@ def pixels(photo: Image.Image, shown: Mapping[str, Any]) -> np.ndarray:
     how = Image.Resampling[shown["resample"].upper()]
     size = _size(photo.width, photo.height, shown)
     if size[0] * max(size[1], photo.height) > _MOST:  # Pillow brings the width to its size first
-        raise ValueError(f"a strip of {photo.width:,} x {photo.height:,}: resized it would take gigabytes of memory")
+        taken = 3 * size[0] * max(size[1], photo.height) / 1e6
+        raise ValueError(
+            f"a strip of {photo.width:,} x {photo.height:,}: resized it would take {taken:,.0f} MB of memory"
+        )
     if size != photo.size:
         photo = photo.resize(size, how) if shown.get("filter", True) else _between(photo, size)
     if shown["crop"]:

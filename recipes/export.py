@@ -128,6 +128,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     print(report)
     splits = [name for split in MEASURED if split in dataset for name in [split] * len(dataset[split])]
     photos = exporting.Photos(*measured(args, original, dataset), calibration=dataset.get("train"), splits=splits)
+    exporting.refuse_few(photos, args.precision)
     run = record.start(
         args.output_dir, "export", arguments=changed, argv=from_here(argv), seed=args.seed, dataset=report.to_dict(),
         base_model=named, device=training.device_name(),

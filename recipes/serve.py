@@ -99,19 +99,25 @@ def main(argv: list[str] | None = None) -> None:
         answering.warm_up()
         limited = server.Limited(photos=args.max_photos, bytes=args.max_mb * 2**20, waiting=args.waiting)
         address = "http://{}:{}".format(f"[{args.host}]" if ":" in args.host else args.host, place.getsockname()[1])
-        print(f"model:    {answering.told['name']}: {answering.kind}, {answering.told['engine']}")
-        print(f"address:  {address}  (what the model is; /docs: how it is asked)")
-        print(f"next:     curl -F photos=@photo.jpg {address}/predict; Ctrl-C ends it", flush=True)
         logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
         config = uvicorn.Config(
             server.app(answering, limited), access_log=False, log_config=None, timeout_graceful_shutdown=GRACE,
             server_header=False,
         )  # fmt: skip
+        running = uvicorn.Server(config)
         ended: list[int] = []
+
+        def end(number: int, _: object) -> None:
+            ended.append(number)
+            running.should_exit = True  # also before uvicorn listens to signals itself
+
         # uvicorn answers what it has, and then sends the signal again, to whoever was there before.
-        before = signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+        before = signal.signal(signal.SIGTERM, end)
         try:
-            uvicorn.Server(config).run(sockets=[place])
+            print(f"model:    {answering.told['name']}: {answering.kind}, {answering.told['engine']}")
+            print(f"address:  {address}  (what the model is; /docs: how it is asked)")
+            print(f"next:     curl -F photos=@photo.jpg {address}/predict; Ctrl-C ends it", flush=True)
+            running.run(sockets=[place])
         finally:
             signal.signal(signal.SIGTERM, before)
         if ended:

@@ -16,8 +16,21 @@ from hf_fashion.errors import InputError, from_here
 def test_paths_of_the_working_folder_are_seen_from_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     typed = ["--model", f"{tmp_path}/runs/classify-1", f"--dataset={tmp_path}/a b", f"-o{tmp_path}/file", "runs/x"]
-    assert from_here(typed) == ["--model", "runs/classify-1", "--dataset=a b", "-ofile", "runs/x"]
-    kept = ["/elsewhere/x", f"{tmp_path}-2/x", "--labels", "tee=/x", "--a=b=c", "-1", "you/model", "", "--", "-o"]
+    assert from_here(typed) == ["--model", "runs/classify-1", "--dataset=./a b", "-o./file", "runs/x"]
+    assert from_here([f"{tmp_path}/sample", f"polyvore:{tmp_path}/sample"]) == ["./sample", "polyvore:./sample"]
+    kept = [
+        "https://x/y",
+        "/elsewhere/x",
+        f"{tmp_path}-2/x",
+        "--labels",
+        "tee=/x",
+        "--a=b=c",
+        "-1",
+        "you/model",
+        "",
+        "--",
+        "-o",
+    ]
     assert from_here(kept) == kept
     monkeypatch.chdir("/")  # where all that is private lies
     assert from_here([f"{tmp_path}/x"]) == [f"{tmp_path}/x"]
@@ -32,9 +45,16 @@ def test_other_absolute_paths_are_cut_to_what_can_be_filled_in():
         "--dataset=/home/anna/photos",
         "-o/home/anna/out",
         ".",
+        "--compare=polyvore:/home/anna/p",
     ]
     told = shlex.split(without_folders(shlex.join(typed)))
-    assert told[3:] == ["path/to/c 1", "--dataset=path/to/photos", "-opath/to/out", "."]
+    assert told[3:] == [
+        "path/to/c 1",
+        "--dataset=path/to/photos",
+        "-opath/to/out",
+        ".",
+        "--compare=polyvore:path/to/p",
+    ]
 
 
 def test_a_trained_models_card_says_how_its_licence_is_said(run):  # noqa: F811
@@ -65,7 +85,7 @@ def test_an_exports_card_can_be_typed_again_and_says_the_licence(net, tmp_path, 
     words = [str(net), "--dataset", str(place / "photos"), "--photos", "4", "--least_agreement", "0"]
     recipe.main([*words, "-o", "exported/one"])
     text = Path("exported/one/README.md").read_text(encoding="utf-8")
-    assert "--model runs/classify-1 --dataset photos" in text and str(place) not in text
+    assert "--model runs/classify-1 --dataset ./photos" in text and str(place) not in text
     assert metadata_load("exported/one/README.md")["license"] == "unknown"
     assert "whose licence nobody has said" in text and "--license" in text
     recipe.main([*words, "-o", str(place / "exported" / "two"), "--license", "mit"])

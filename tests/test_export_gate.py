@@ -82,6 +82,41 @@ def test_a_detector_whose_boxes_are_no_numbers():
     assert figures["not_finite"] == 1 and figures["agreement"] == pytest.approx(6 / 7)
 
 
+def test_a_detector_whose_scores_are_no_numbers():
+    """They draw no box, which would look as if there were none."""
+    about = {"kind": "detection", "score_threshold": 0.5, "labels": ["a", "b"], "queries_at_most": 4, "same": 0.7,
+             "most": 9}  # fmt: skip
+    said = np.tile(np.array([[0.9, 0.1], [0.8, 0.1]], np.float32), (300, 1, 1))
+    corners = np.tile(np.array([[0.1, 0.1, 0.3, 0.3], [0.5, 0.5, 0.9, 0.9]], np.float32), (300, 1, 1))
+
+    def answers(scores, boxes):
+        model = types.SimpleNamespace(about=about, outputs=lambda photos: iter([(photos, (scores, boxes))]))
+        return parity.Answers(parity.of_exported(model, [None] * 300), [(8, 8)] * 300)
+
+    expected = answers(said, corners)
+    assert parity.enough(parity.compare(about, expected, answers(said, corners), parity.Truth()), 0.99)
+    for broken in (said.copy(), corners.copy()):
+        broken[7, 0, 0] = np.nan
+        found = answers(broken, corners) if broken.shape[-1] == 2 else answers(said, broken)
+        figures = parity.compare(about, expected, found, parity.Truth())
+        assert figures["not_finite"] == 1 and not parity.enough(figures, 0.99)
+
+
+def test_rounding_of_photos_of_one_label_is_no_blindness():
+    """Of many photos of one label int8 moves some scores by more than 0.05."""
+    rng = np.random.default_rng(1)
+    expected = rng.dirichlet([1, 8, 1], 300)
+    expected = expected[expected.argmax(axis=1) == 1]
+    found = expected + rng.normal(0, 0.03, expected.shape)
+    assert np.abs(found - expected).max() > parity.SAME_SCORE
+    assert parity.enough(told(LABELS, expected, found), 0.99)
+    mixed = expected[rng.permutation(len(expected))]  # the same scores, of other photos
+    assert not parity.enough(told(LABELS, expected, mixed), 0.99)
+    # A sigmoid that is sure: 64 bits tell photos apart, 32 do not.
+    sure = np.column_stack([scores(20)[:, :2], 1 - np.linspace(1e-8, 2e-8, 20), np.linspace(1e-9, 2e-9, 20)])
+    assert told(ATTRIBUTES, sure, sure.astype(np.float32).astype(float))["attributes"]["several"] == 1.0
+
+
 def test_an_original_that_says_no_numbers_is_refused():
     expected = scores(20)
     expected[3, 1] = np.nan

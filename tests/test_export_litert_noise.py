@@ -4,8 +4,6 @@ import os
 
 import pytest
 
-pytest.importorskip("litert_torch")
-
 from hf_fashion.exporting import litert
 
 NOISE = (

@@ -167,7 +167,7 @@ def test_sigterm_ends_it_with_a_line_when_what_is_under_way_is_answered(answers,
         told.append(httpx.post(f"{url}/predict", content=bytes_of(200), headers={"content-type": "image/png"}))
 
     asking = threading.Thread(target=client)
-    ending = threading.Thread(target=lambda: asked.wait(20) and os.kill(os.getpid(), signal.SIGTERM))
+    ending = threading.Thread(target=lambda: (asked.wait(20), os.kill(os.getpid(), signal.SIGTERM)))
     asking.start(), ending.start()
     recipe.main(["export", "--port", "0"])
     asking.join(20), ending.join(20)

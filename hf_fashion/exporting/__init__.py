@@ -7,7 +7,7 @@ The pixels' way, the graph and the answers are compared with the original on rea
 the folder.
 """
 
-from hf_fashion.exporting.making import PRECISIONS, Photos, make, refuse_pair, refuse_shapes
+from hf_fashion.exporting.making import PRECISIONS, Photos, make, refuse_few, refuse_pair, refuse_shapes
 from hf_fashion.exporting.original import TASKS, Original, load
 from hf_fashion.exporting.parity import Truth, in_words
 
@@ -20,6 +20,7 @@ __all__ = [
     "in_words",
     "load",
     "make",
+    "refuse_few",
     "refuse_pair",
     "refuse_shapes",
 ]

@@ -211,9 +211,10 @@ def _unchecked() -> Iterator[None]:
 @contextlib.contextmanager
 def _without_noise() -> Iterator[None]:
     """Keeps `_NOISE` out of the process's stderr; what else is written there meanwhile comes when the block ends."""
-    sys.stderr.flush()
-    kept = os.dup(2)
+    if sys.stderr is not None:
+        sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
+        kept = os.dup(2)
         os.dup2(written.fileno(), 2)
         try:
             yield

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -91,6 +92,20 @@ def refuse_shapes(original: Original, form: str) -> None:
         )  # fmt: skip
 
 
+def refuse_few(photos: Photos, precision: str) -> None:
+    """Raises InputError where there are not photos enough to measure, or calibrate, an export with."""
+    if precision == "int8" and not _count(photos.calibration):
+        raise InputError(
+            "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
+            fix="--dataset with a train split, or --precision fp32",
+        )  # fmt: skip
+    if len(photos.measured) < parity.FEWEST:
+        raise InputError(
+            "the photos of validation and test", expected=f"{parity.FEWEST} or more, better some hundred",
+            found=str(len(photos.measured)), fix="--dataset with more of them, or a higher --photos",
+        )  # fmt: skip
+
+
 def make(
     original: Original, folder: Path, photos: Photos, *, form: str, precision: str, least: float = 0.99,
     limits: images.Limits = images.LIMITS,
@@ -114,22 +129,16 @@ def make(
     """
     refuse_pair(form, precision)
     refuse_shapes(original, form)
-    if precision == "int8" and not _count(photos.calibration):
-        raise InputError(
-            "--precision int8", expected="photos of a training split, to measure ranges with", found="none",
-            fix="--dataset with a train split, or --precision fp32",
-        )  # fmt: skip
-    if len(photos.measured) < parity.FEWEST:
-        raise InputError(
-            "the photos of validation and test", expected=f"{parity.FEWEST} or more, better some hundred",
-            found=str(len(photos.measured)), fix="--dataset with more of them, or a higher --photos",
-        )  # fmt: skip
+    refuse_few(photos, precision)
     first = next(parity.decoded(photos.measured.select(range(min(_LOOKED_AT, len(photos.measured)))), limits))
     differ = shown.refuse_differences(original.shown, original.processor, first)
     threads = torch.get_num_threads()
     tries: list[dict[str, Any]] = []
     taken: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory() as place, writing(f"the export in {folder}"):
+    with (
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place,
+        writing(f"the export in {folder}", graph.ROOM),
+    ):
         plain = Path(place) / ("float.tflite" if form == "litert" else "float.onnx")
         if form == "litert":
             from hf_fashion.exporting import litert
@@ -199,7 +208,12 @@ def make(
                 else "photos in which the model finds something, or a model that is surer",
             )  # fmt: skip
         for name in reversed(_files(form)):  # what `runtime.load` looks for comes last
-            shutil.move(built / name, folder / name)
+            beside = folder / f"{name}.unfinished"
+            try:
+                shutil.copyfile(built / name, beside)  # Windows does not move what an engine has open
+                os.replace(beside, folder / name)
+            finally:
+                beside.unlink(missing_ok=True)
     if form == "litert" and "labels" in about:
         lines = [" ".join(label.split()) for label in about["labels"]]
         (folder / LABELS).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,6 +1,7 @@
 """The model that is exported: loaded as it was saved, asked as its own library asks it."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from hf_fashion.backbones.sources import EMBEDDED, FILES, find
 from hf_fashion.errors import InputError
 from hf_fashion.exporting import shown
 
+NO_NUMBERS = [(0, math.nan, [math.nan] * 4)]  # what a detector says of a photo whose scores or corners are none
 TASKS = {
     "classification": "image-classification", "attributes": "image-classification", "detection": "object-detection",
     "retrieval": "image-feature-extraction",
@@ -81,7 +83,13 @@ class Original:
         for _, alike in itertools.groupby(inputs, key=lambda one: one["pixel_values"].shape):
             group = list(alike)
             batch = {key: torch.cat([one[key] for one in group]) for key in group[0]}
-            made += cropping.shares(self.processor, self.net(**batch), threshold=cropping.FLOOR)
+            outputs = self.net(**batch)
+            told = cropping.shares(self.processor, outputs, threshold=cropping.FLOOR)
+            # Scores that are NaN draw no box: it would look as if there were none.
+            made += [
+                drawn if scores.isfinite().all() and corners.isfinite().all() else NO_NUMBERS
+                for drawn, scores, corners in zip(told, outputs.logits, outputs.pred_boxes, strict=True)
+            ]
         return made
 
 

@@ -10,7 +10,6 @@ from transformers import (
     ConvNextImageProcessor,
     RfDetrImageProcessor,
     TimmWrapperImageProcessor,
-    YolosImageProcessor,
 )
 
 from hf_fashion import runtime
@@ -105,7 +104,7 @@ def _transformers(processor: Any) -> dict[str, Any]:
         told |= {"resize": "shortest", "size": size["shortest_edge"], "limit": size.get("longest_edge")}
     else:
         raise _unknown(processor, f"a size of {size}")
-    if isinstance(processor, YolosImageProcessor):
+    if type(processor).__name__.startswith("YolosImageProcessor"):  # with torchvision, or with Pillow
         told["multiple"] = 16
     if isinstance(processor, RfDetrImageProcessor) and told["resample"] == "bilinear":
         told["filter"] = False
