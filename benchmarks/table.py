@@ -11,6 +11,7 @@ each benchmark printed, `lines.json` and `ratios.png` in `--output`. A gate that
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -68,33 +69,31 @@ def there(args: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def drawn(lines: list[dict[str, Any]]) -> Figure:
-    """Each ratio with its least and most, on a logarithmic scale; void ones are left out and named."""
+    """Each ratio with its least and most, on a logarithmic scale; void ones are left out and counted."""
     good = [one for one in lines if one["passed"]]
     void = len(lines) - len(good)
-    figure = Figure(figsize=(9, 1.2 + 0.42 * len(good)), layout="constrained")
-    axes = figure.subplots()
-    for place, one in enumerate(good):
-        axes.plot([one["least"], one["most"]], [place, place], color="#2b6cdf", linewidth=2)
-        axes.plot(one["ratio"], place, "o", color="#2b6cdf")
-        axes.annotate(
-            f"{one['ratio']:.{1 if one['ratio'] < 100 else 0}f}x",
-            (one["most"], place),
-            (6, 0),
-            textcoords="offset points",
-            va="center",
-        )
-    axes.set_yticks(range(len(good)), [f"{one['line']}\nagainst {one['against']}" for one in good], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xscale("log")
-    axes.axvline(1, color="#888888", linewidth=1)
-    axes.xaxis.set_major_formatter("{x:g}x")
-    axes.set_xlabel("peer over ours: median, least and most of the rounds")
-    axes.margins(x=0.2, y=0.5 / max(1, len(good)))
-    axes.grid(axis="x", alpha=0.3)
-    figure.suptitle(
-        "What the peer takes, over what ours takes" + f"; {void} void, whose gate did not hold" * (void > 0),
-        fontsize=11,
-    )
+    columns = 2 if len(good) > 30 else 1
+    rows = math.ceil(len(good) / columns)
+    figure = Figure(figsize=(10 * columns, 1.2 + 0.36 * rows), layout="constrained")
+    every = figure.subplots(1, columns, sharex=True, squeeze=False)[0]
+    for number, axes in enumerate(every):
+        part = good[number * rows : (number + 1) * rows]
+        for place, one in enumerate(part):
+            axes.plot([one["least"], one["most"]], [place, place], color="#2b6cdf", linewidth=2)
+            axes.plot(one["ratio"], place, "o", color="#2b6cdf")
+            said = f"{one['ratio']:.{1 if one['ratio'] < 100 else 0}f}x"
+            axes.annotate(said, (one["most"], place), (6, 0), textcoords="offset points", va="center")
+        named = [f"{one['line']} ({one['unit']})\nagainst {one['against']}" for one in part]
+        axes.set_yticks(range(len(part)), named, fontsize=8)
+        axes.set_ylim(rows - 0.4, -0.6)
+        axes.set_xscale("log")
+        axes.axvline(1, color="#888888", linewidth=1)
+        axes.xaxis.set_major_formatter("{x:g}x")
+        axes.set_xlabel("peer over ours: median, least and most of the rounds")
+        axes.margins(x=0.2)
+        axes.grid(axis="x", alpha=0.3)
+    title = "What the peer takes, over what ours takes" + f"; {void} void, whose gate did not hold" * (void > 0)
+    figure.suptitle(title, fontsize=11)
     return figure
 
 

@@ -90,7 +90,7 @@ def test_settings_named_in_the_prose_exist():
     others = """config help exclude output prose data rows seeds compare metric to try search trials resume config_file
         num_processes num_machines main_process_ip machine_rank nproc_per_node public overwrite verify type
         no_card_photos repo bf image text k where output_file backend delete delete_gone text_weight task student
-        vectors rounds private no_flip megapixels photos"""
+        vectors rounds private no_flip megapixels photos nets peers only"""
     known |= set(others.split())  # of other commands than the recipes
     assert set(re.findall(r"--([a-z_]+)", text)) <= known
 
